@@ -1,0 +1,1 @@
+"""The embedded stack: a Kafka-protocol broker and a real mongod from Python wheels."""

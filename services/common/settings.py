@@ -1,0 +1,70 @@
+"""Settings from environment variables `HILO_*`, validated at start. Each service composes its own class from these blocks;
+nothing else reads the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """What every process needs."""
+
+    model_config = SettingsConfigDict(env_prefix="HILO_", extra="ignore", frozen=True)
+
+    env: Literal["demo", "test", "production"] = Field("production", description="`demo` and `test` relax what only they may")
+    host: str = Field("0.0.0.0", description="Address that the doors listen on")  # noqa: S104  # a container's own network
+    port: int = Field(0, description="Port of the doors; 0 takes the service's default")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers, separated by commas")
+    kafka_prefix: str = Field("", description="Put before every topic and group name")
+    kafka_replication: int = Field(1, description="Replicas of created topics; 3 in production")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_cafile: str | None = None
+    kafka_linger_ms: int = Field(2, description="How long a record waits for company before it is sent")
+    kafka_publish_timeout_s: float = Field(10, description="After so long without acknowledgement the broker counts as away")
+    kafka_session_timeout_s: float = Field(10, description="After so long a silent consumer's partitions go to another")
+    kafka_batch: int = Field(500, description="Records a consumer takes at once")
+
+    mongo: SecretStr = Field(SecretStr("mongodb://127.0.0.1:27017/?replicaSet=hilo"), description="Connection string")
+    mongo_prefix: str = Field("hilo_", description="Put before every database name")
+    mongo_timeout_s: float = Field(5, description="After so long the store counts as away")
+
+    service_key: SecretStr | None = Field(None, description="Shared by the services; they authenticate to each other with it")
+    master_key: SecretStr | None = Field(None, description="32 bytes, base64: seals account secrets and tenant keys")
+    router_url: str = "http://127.0.0.1:8103"
+    identity_url: str = "http://127.0.0.1:8102"
+    ingest_url: str = "http://127.0.0.1:8101"
+    timeline_url: str = "http://127.0.0.1:8104"
+    drain_s: float = Field(20, description="At a stop, work in flight may take so long")
+    provider_origins: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON: a provider's origin to the origin and path prefix that stands in for it; refused in production",
+    )
+
+    @field_validator("provider_origins", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        import json
+
+        return json.loads(value or "{}") if isinstance(value, str) else value
+
+    @field_validator("provider_origins", mode="after")
+    @classmethod
+    def _not_in_production(cls, value: dict[str, str], info: Any) -> dict[str, str]:
+        if value and info.data.get("env") == "production":
+            raise ValueError("HILO_PROVIDER_ORIGINS sends customers' messages elsewhere; it is refused in production")
+        return value
+
+    def topic(self, name: str) -> str:
+        return self.kafka_prefix + name
+
+    def database(self, name: str) -> str:
+        return self.mongo_prefix + name

@@ -1,0 +1,133 @@
+"""The publisher and the consumer loop on a real broker: acknowledged means there, and each error has its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from services.common import topics as t
+from services.common.cloudevents import Event, Record, decode, encode
+from services.common.errors import StoreAway
+from services.common.events import DeadLettered, MessageReceived, Part
+from services.common.identifiers import Identifier, Sender
+from services.common.kafka import Consumer, DeadLetters, Publisher, View, read
+from services.common.settings import CommonSettings
+from tests.waiting import until
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def said(number: int) -> Event[MessageReceived]:
+    who = Identifier("telegram", "7", key="k" * 22)
+    data = MessageReceived(
+        provider_id=f"m{number}", party=who, received_at=NOW, sender=Sender(who, "Añá"), parts=(Part("text", "¿qué?"),)
+    )
+    return Event(id=f"e{number}", tenant="acme", key=who.key, time=NOW, data=data, channel="telegram", account="bot")
+
+
+class Seen:
+    """A handler that keeps what it got, and fails as told."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.records: list[Record] = []
+        self.errors = list(errors)
+
+    async def __call__(self, batch: Sequence[Record]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.records.extend(batch)
+
+
+async def test_what_is_published_is_read_back_as_it_was(settings: CommonSettings, publisher: Publisher) -> None:
+    placed = await publisher.emit(t.EVENTS, [said(1), said(2)])
+    seen = Seen()
+    consumer = Consumer(settings, "reader", [t.EVENTS], seen)
+    await consumer.start()
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: len(seen.records) == 2)
+    await consumer.stop()
+    await running
+
+    assert [decode(r) for r in seen.records] == [said(1), said(2)]
+    assert [(r.partition, r.offset) for r in seen.records] == [(p.partition, p.offset) for p in placed]
+
+
+async def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_committed_before(
+    settings: CommonSettings, publisher: Publisher
+) -> None:
+    await publisher.emit(t.EVENTS, [said(1)])
+    seen = Seen(StoreAway("x"), StoreAway("y"))
+    consumer = Consumer(settings, "patient", [t.EVENTS], seen, backoff_s=(0.05, 0.1))
+    await consumer.start()
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: consumer.away == "store")
+
+    assert not consumer.ready
+
+    await until(lambda: seen.records)
+    assert consumer.ready
+    await consumer.stop()
+    await running
+
+
+async def test_a_bug_ends_the_loop_and_the_next_process_gets_the_batch(settings: CommonSettings, publisher: Publisher) -> None:
+    await publisher.emit(t.EVENTS, [said(1)])
+    first = Consumer(settings, "buggy", [t.EVENTS], Seen(KeyError("bug")))
+    await first.start()
+    with pytest.raises(KeyError):
+        await first.run()
+    await first.stop()
+    seen = Seen()
+    second = Consumer(settings, "buggy", [t.EVENTS], seen)
+    await second.start()
+    running = asyncio.create_task(second.run())
+
+    await until(lambda: seen.records)
+    await second.stop()
+    await running
+
+
+async def test_a_poison_record_is_set_aside_with_its_bytes_and_the_others_go_on(
+    settings: CommonSettings, publisher: Publisher
+) -> None:
+    junk = Record(t.EVENTS.name, b"k", b"\xff\x00junk", encode(t.EVENTS.name, said(1)).headers)
+    await publisher.publish([junk, encode(t.EVENTS.name, said(2))])
+    good: list[str] = []
+    dead = DeadLetters(publisher, "test")
+
+    async def handle(batch: Sequence[Record]) -> None:
+        good.extend(event.id for _, event in await read(batch, dead, "mender"))
+
+    consumer = Consumer(settings, "mender", [t.EVENTS], handle)
+    await consumer.start()
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: good == ["e2"])
+    await consumer.stop()
+    await running
+    letters: list[Record] = []
+    view = View(settings, t.DEAD, letters.append)
+    await view.start()
+    await view.stop()
+    letter = decode(letters[0]).data
+
+    assert isinstance(letter, DeadLettered)
+    assert (letter.topic, letter.stage, letter.body) == ("hilo.events", "test", "/wBqdW5r")
+    assert "Invalid JSON" in letter.reason
+
+
+async def test_a_view_has_everything_when_it_has_started_and_then_follows(
+    settings: CommonSettings, publisher: Publisher
+) -> None:
+    await publisher.emit(t.CHANNELS, [said(1)])
+    seen: list[str] = []
+    view = View(settings, t.CHANNELS, lambda record: seen.append(decode(record).id))
+    await view.start()
+
+    assert seen == ["e1"]
+
+    await publisher.emit(t.CHANNELS, [said(2)])
+    await until(lambda: seen == ["e1", "e2"])
+    await view.stop()
