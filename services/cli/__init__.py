@@ -1,0 +1,49 @@
+"""The `hilo` command: noun, then verb. Every service brings its own nouns; what reads prints a table in a terminal and JSON
+lines in a pipe. Exit 0: fine; 1: it found something; 2: wrong use."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import typer
+
+from services.cli import admin
+from services.common.errors import Away
+
+app = typer.Typer(
+    name="hilo",
+    help="One conversation out of many channels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(admin.topics_app, name="topics")
+app.add_typer(admin.tenant_app, name="tenant")
+app.add_typer(admin.key_app, name="key")
+app.command("setup")(admin.setup)
+
+
+def main() -> None:
+    """Run the command. What is away and what is wrongly set end in a sentence, not in a traceback."""
+    try:
+        app()
+    except Away as error:
+        sys.exit(_said(f"{error}. Is it running, and do HILO_KAFKA and HILO_MONGO name it?"))
+    except ValueError as error:
+        sys.exit(_said(str(error)))
+
+
+def _said(text: str) -> int:
+    print(f"hilo: {text}", file=sys.stderr)
+    return 2
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(coroutine)
+
+
+if __name__ == "__main__":
+    main()
