@@ -114,7 +114,8 @@ class ReviewUpdated(Said):
 
 
 class MessageSent(Fact):
-    """We wrote: by our own API (then `outbound_id` is ours) or in the provider's own app (an echo)."""
+    """We wrote: by our own API (then `outbound_id` is ours) or in the provider's own app (an echo). `correlation` is the
+    piece id that the provider gives back; its bare confirmation that a message left has no parts and is no echo."""
 
     type: Literal["hilo.message.sent.v1"] = "hilo.message.sent.v1"
     parts: tuple[Part, ...] = ()
@@ -124,6 +125,7 @@ class MessageSent(Fact):
     pieces: int = 1
     author: Author | None = None
     echo: bool = False
+    correlation: str | None = None
 
 
 class Delivery(Fact):
