@@ -1,0 +1,9 @@
+"""The built-in channels: an explicit tuple, so that what exists can be read here. Others come by entry point or as YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.ingest.contract import Channel
+
+BUILT_IN: tuple[Channel[Any], ...] = ()

@@ -1,0 +1,157 @@
+"""What comes in: the raw input, places in an untrusted document, the items in it, and the base of payload models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+JSON = Any
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Payload(BaseModel):
+    """Base of payload models: only the fields that are read; others are ignored, and masked where bodies are shown.
+    A datetime may be ISO 8601, or Unix seconds or milliseconds, as number or text."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class CamelPayload(Payload):
+    """The same for providers that writeNamesLikeThis: the model is written_like_this."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, alias_generator=to_camel)
+
+
+class Unreadable(Exception):
+    """The whole input cannot be read: it is quarantined with this reason."""
+
+
+class Refused(Exception):
+    """The signature, token or challenge is wrong: 401, counted, body not kept."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One thing a provider gave us, exactly as it came: a request, a page, a frame or a mail. This is what `hilo.raw` keeps.
+    Header names are in lower case; `url` is as the provider called it, before any proxy."""
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    url: str = ""
+    received_at: datetime = NEVER
+    door: str = "webhook"
+
+    def json(self) -> JSON:
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise Unreadable(f"body is not JSON: {type(error).__name__}") from error
+
+    def form(self) -> list[tuple[str, str]]:
+        try:
+            return parse_qsl(self.body.decode(), keep_blank_values=True, strict_parsing=bool(self.body))
+        except ValueError as error:
+            raise Unreadable("body is not a form") from error
+
+
+@dataclass(frozen=True)
+class Item:
+    """One fact-to-be: a self-contained JSON slice, which can be quarantined, mended and replayed alone. `to` is the
+    provider's id for our side, where one webhook serves several accounts; `broken` says why the slice has not even the
+    expected outer shape."""
+
+    kind: str
+    data: JSON
+    path: str = ""
+    to: str | None = None
+    broken: str | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in an untrusted document. Its methods never raise: what has the wrong shape becomes a broken item."""
+
+    value: JSON
+    path: str = ""
+
+    def get(self, path: str) -> JSON:
+        here = self.value
+        for step in filter(None, path.replace("]", "").replace("[", ".").split(".")):
+            if isinstance(here, dict):
+                here = here.get(step)
+            elif isinstance(here, list) and step.isdecimal() and int(step) < len(here):
+                here = here[int(step)]
+            else:
+                return None
+        return here
+
+    def walk(self, path: str) -> Iterator[Node]:
+        """Every place under `path`; `[]` stands for each element of a list. Absent is nothing, misshapen is a broken node."""
+        head, bracket, rest = path.partition("[]")
+        value, where = self.get(head), self._under(head)
+        if value is None:
+            return
+        if not bracket:
+            yield Node(value, where)
+        elif not isinstance(value, list):
+            yield Node(_Broken(f"expected a list, found {type(value).__name__}", value), where)
+        else:
+            for index, element in enumerate(value):
+                place = Node(element, f"{where}[{index}]")
+                yield from place.walk(rest.removeprefix(".")) if rest else (place,)
+
+    def item(self, kind: str | None, *, around: JSON = None, to: JSON = None) -> Item:
+        """This place as an item of `kind`; `around` is what it needs from outside, found as `around` in its model."""
+        if isinstance(self.value, _Broken):
+            return Item(kind or "?", self.value.value, self.path, broken=self.value.reason)
+        if not isinstance(self.value, dict):
+            return Item(kind or "?", self.value, self.path, broken=f"expected an object, found {type(self.value).__name__}")
+        data = self.value if around is None else {**self.value, "around": around}
+        if not isinstance(kind, str) or not kind:
+            return Item("?", data, self.path, _text(to), broken="it does not say what kind it is")
+        return Item(kind, data, self.path, _text(to))
+
+    def each(self, path: str, *, kind: str, prefix: str = "", around: JSON = None, to: JSON = None) -> Iterator[Item]:
+        """An item for each place under `path`; `kind` is the name of the field that tells its kind."""
+        for node in self.walk(path):
+            name = node.get(kind)
+            yield node.item(prefix + name if isinstance(name, str) else None, around=around, to=to)
+
+    def others(self, *known: str, prefix: str = "", around: JSON = None, to: JSON = None) -> Iterator[Item]:
+        """An item per key that is not `known`, the key being its kind. Ends most unpack functions: what the provider
+        added since is then counted under its name, never dropped."""
+        if isinstance(self.value, dict):
+            for key in self.value:
+                if key not in known:
+                    value = self.value[key]
+                    data = {**value, "around": around} if around is not None and isinstance(value, dict) else value
+                    yield Item(prefix + key, data, self._under(key), _text(to))
+        elif self.value is not None:
+            yield self.item(None)
+
+    def _under(self, name: str) -> str:
+        return ".".join(filter(None, (self.path, name)))
+
+
+@dataclass(frozen=True)
+class _Broken:
+    reason: str
+    value: JSON
+
+
+def _text(value: JSON) -> str | None:
+    return None if value is None else str(value)
+
+
+def each(path: str, *, kind: str) -> Callable[[Raw], Iterable[Item]]:
+    """The `unpack` of most providers: a list at `path` (or the body itself when empty), and a field that tells the kind."""
+    return lambda raw: Node(raw.json()).each(path, kind=kind)
