@@ -136,7 +136,7 @@ class Publisher:
             acks="all",
             linger_ms=self._settings.kafka_linger_ms,
             max_batch_size=512 * 1024,
-            max_request_size=8 * 1024 * 1024,
+            max_request_size=40 * 1024 * 1024,  # the largest topic's limit; each topic has its own
         )
         try:
             await producer.start()
