@@ -6,12 +6,16 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], *, within_s: float = 20, every_s: float = 0.02, what: str = "") -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T]], *, within_s: float = 20, every_s: float = 0.02, what: str = "") -> T: ...
+@overload
+async def until(condition: Callable[[], T], *, within_s: float = 20, every_s: float = 0.02, what: str = "") -> T: ...
+async def until(condition: Callable[[], Any], *, within_s: float = 20, every_s: float = 0.02, what: str = "") -> Any:
     """The first truthy value of `condition`; fails with its last value after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:

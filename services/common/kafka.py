@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -463,6 +463,28 @@ class View:
                 await self._task
         if self._consumer:
             await _bounded(self._consumer.stop())
+
+
+async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterator[Record]:
+    """Every record of a topic, from its beginning to where it ended when the reading began; in order per partition. Joins
+    no group and commits nothing. Raises BrokerAway."""
+    consumer = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        await consumer.start()
+        partitions = await partitions_of(consumer, settings.topic(topic.name))
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        missing = set(partitions)
+        while missing := {one for one in missing if await consumer.position(one) < ends[one]}:
+            for messages in (await consumer.getmany(*missing, timeout_ms=200)).values():
+                for m in messages:
+                    if m.offset < ends[TopicPartition(m.topic, m.partition)]:
+                        yield Record(topic.name, m.key, m.value, m.headers, m.partition, m.offset, m.timestamp)
+    except KafkaError as error:
+        raise BrokerAway(type(error).__name__) from error
+    finally:
+        await _bounded(consumer.stop())
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str, wait_s: float = 15) -> list[TopicPartition]:
