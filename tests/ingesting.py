@@ -1,0 +1,172 @@
+"""A platform of our own for the tests of ingest: signed, batched, with a kind that has a bug and one that is ignored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Literal
+
+import httpx
+from pydantic import Field
+
+from services.common.cloudevents import Event, Record, decode
+from services.common.events import Data
+from services.common.kafka import read_all
+from services.common.settings import CommonSettings
+from services.common.topics import Topic
+from services.ingest.contract import (
+    Account,
+    Channel,
+    Facts,
+    Fetch,
+    Fetched,
+    Hmac,
+    Identifier,
+    Leg,
+    Payload,
+    Raw,
+    Receipt,
+    Received,
+    Registry,
+    Reply,
+    Secret,
+    Sender,
+    Token,
+    Typing,
+    Webhook,
+    each,
+    get,
+    tel,
+    text,
+)
+
+
+class Pigeon(Account):
+    number: str = Field(description="The number")
+    api_key: Secret = Field(description="The key that we call with")
+    signing_key: Secret = Field(description="The key that they sign with")
+
+
+class Message(Payload):
+    id: str
+    sender: str = Field(alias="from")
+    text: str
+    sent_at: datetime
+
+
+class Report(Payload):
+    id: str
+    state: Literal["delivered", "failed"]
+    at: datetime
+
+
+class Crash(Payload):
+    id: str
+
+
+class Named(Payload):
+    id: str
+
+
+def received(account: Pigeon, m: Message) -> Facts:
+    yield Received(id=m.id, at=m.sent_at, sender=Sender(tel(m.sender)), parts=(text(m.text),))
+
+
+def reported(account: Pigeon, r: Report) -> Facts:
+    yield Receipt(id=r.id, at=r.at, state=r.state)
+
+
+def crashed(account: Pigeon, c: Crash) -> Facts:
+    yield Received(id=FIELDS["no such key"], at=None, sender=Sender(tel("")), parts=())
+
+
+def typed(account: Pigeon, c: Crash) -> Facts:
+    yield Typing(id=c.id, at=None, sender=Sender(Identifier("pigeon", c.id)))
+
+
+def named(account: Pigeon, n: Named) -> Facts:
+    yield Fetch(n.id, get(f"https://api.pigeon.example/messages/{n.id}", auth=f"Bearer {account.api_key.reveal()}"), "fetched")
+
+
+def challenge(account: Pigeon, raw: Raw) -> Reply | None:
+    return Reply(200, raw.query["challenge"].encode()) if raw.method == "GET" and "challenge" in raw.query else None
+
+
+def over(raw: Raw) -> bytes:
+    return raw.headers.get("x-pigeon-time", "").encode() + b"." + raw.body
+
+
+SCHEME = Hmac("x-pigeon-signature", secret="signing_key", over=over, stamp="x-pigeon-time")
+
+
+def pigeon(name: str = "pigeon", **more: Any) -> Channel[Pigeon]:
+    return Channel(
+        name=name,
+        title="Pigeon SMS",
+        docs="https://docs.pigeon.example",
+        account=Pigeon,
+        legs={"sms": Leg("private")},
+        doors=(
+            Webhook(SCHEME, challenge),
+            Webhook(Token("x-pigeon-token", secret="api_key"), name="plain"),
+            Fetched("fetched"),
+        ),
+        unpack=each("events[]", kind="type"),
+        kinds={"message": received, "report": reported, "crash": crashed, "typing": typed, "named": named},
+        ignores={"heartbeat": "sent each minute as a test"},
+        **more,
+    )
+
+
+def channels() -> Registry:
+    """A pigeon, its cousin that serves several accounts at one address, and one that could not be loaded."""
+    shared = pigeon(
+        "flock",
+        address="number",
+    )
+    return Registry({"pigeon": pigeon(), "flock": shared}, {"dodo": "ImportError: extinct"})
+
+
+FIELDS: Mapping[str, Any] = {"number": "+4930123456", "api_key": "key-of-the-api", "signing_key": "key-that-signs"}
+
+
+def message(number: int = 1, **changes: Any) -> dict[str, Any]:
+    sent = {"type": "message", "id": f"m{number}", "from": "+491511234567", "text": f"¿Qué tal? {number}"}
+    return {**sent, "sent_at": "2026-03-01T12:00:00Z", **changes}
+
+
+def body(*items: Any) -> bytes:
+    return json.dumps({"events": list(items)}, ensure_ascii=False).encode()
+
+
+def signed(payload: bytes, key: str = "key-that-signs", *, at: float | None = None) -> dict[str, str]:
+    """As the provider signs; written apart from the scheme that checks it."""
+    stamp = str(int(time.time() if at is None else at))
+    mac = hmac.new(key.encode(), stamp.encode() + b"." + payload, hashlib.sha256).hexdigest()
+    return {"x-pigeon-time": stamp, "x-pigeon-signature": mac, "content-type": "application/json"}
+
+
+async def records(settings: CommonSettings, topic: Topic) -> list[Record]:
+    """All there is on a topic now."""
+    return [record async for record in read_all(settings, topic)]
+
+
+async def events(settings: CommonSettings, topic: Topic) -> list[Event[Data]]:
+    return [decode(record) for record in await records(settings, topic)]
+
+
+def header(record: Record, name: str) -> Any:
+    """A JSON header of a raw record."""
+    return json.loads(dict(record.headers)[name])
+
+
+@asynccontextmanager
+async def client(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingest.test") as one:
+        yield one
