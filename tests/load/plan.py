@@ -1,0 +1,95 @@
+"""Who writes what, on which channel, in which order: a pure function of N and a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Channel = Literal["whatsapp", "instagram", "telegram", "email", "webchat"]
+
+# Mail and chat come by connections of their own and cost the client far more than a webhook does.
+SHARES: dict[Channel, float] = {"whatsapp": 0.45, "instagram": 0.25, "telegram": 0.25, "email": 0.02, "webchat": 0.03}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A customer of the load: one channel, one identifier."""
+
+    channel: Channel
+    number: int
+
+    @property
+    def phone(self) -> str:
+        return f"4915{100_000_000 + self.number}"
+
+    @property
+    def user_id(self) -> str:
+        return f"DE.{10_000_000 + self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"person{self.number}@load.example"
+
+    @property
+    def identifier(self) -> tuple[str, str]:
+        """(scheme, value) by which the timeline finds the person; the scope is the account's affair."""
+        match self.channel:
+            case "whatsapp":
+                return "whatsapp", self.user_id
+            case "instagram":
+                return "instagram", f"ig{self.number}"
+            case "telegram":
+                return "telegram", str(50_000 + self.number)
+            case "email":
+                return "email", self.address
+            case "webchat":
+                return "webchat", f"visitor-load-{self.number:012d}-{'x' * 12}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`place` counts a person's messages; `at` is the provider's time in seconds, rising with it."""
+
+    number: int
+    person: Person
+    place: int
+    at: int
+
+    @property
+    def text(self) -> str:
+        return f"Nachricht {self.place} von {self.person.number}: ¿dónde está mi pedido? 📦"
+
+
+def plan(n: int, now: int, *, seed: int = 11, each: int = 10) -> list[Message]:
+    """`n` messages of about n/each persons. A person's messages are in order; persons are interleaved."""
+    chance = random.Random(seed)
+    people = [Person(_channel(chance), number) for number in range(max(1, n // each))]
+    placed: dict[Person, int] = {}
+    messages = []
+    for number in range(n):
+        person = people[number % len(people)] if number < len(people) else chance.choice(people)
+        place = placed.get(person, 0)
+        placed[person] = place + 1
+        messages.append(Message(number, person, place, now - 3600 + place * 60))
+    return messages
+
+
+def _channel(chance: random.Random) -> Channel:
+    return chance.choices(list(SHARES), list(SHARES.values()))[0]
+
+
+def batches(messages: Sequence[Message], size: int) -> list[list[Message]]:
+    """Runs of WhatsApp messages as one webhook brings them; every other message alone."""
+    found: list[list[Message]] = []
+    waiting: list[Message] = []
+    for message in messages:
+        if message.person.channel != "whatsapp":
+            found.append([message])
+            continue
+        waiting.append(message)
+        if len(waiting) == size:
+            found.append(waiting)
+            waiting = []
+    return [*found, waiting] if waiting else found
