@@ -141,6 +141,11 @@ def event_id(tenant: str, channel: str, account: str, provider_id: str, kind: st
     return _named("event", tenant, channel, account, provider_id, kind, revision)
 
 
+def input_id(tenant: str, channel: str, account: str, door: str, received_at: str, digest: str) -> str:
+    """One arrival of an input: the same bytes that come again later are another input, whose facts have the same ids."""
+    return _named("input", tenant, channel, account, door, received_at, digest)
+
+
 def derived_event_id(input_id: str, kind: str, *more: str | int) -> str:
     """The id of an output, from the id of the input that caused it."""
     return _named("derived", input_id, kind, *more)
@@ -154,6 +159,11 @@ def entry_id(tenant: str, channel: str, account: str, provider_id: str) -> str:
 def pending_entry_id(tenant: str, outbound_id: str) -> str:
     """Our own message before the provider has named it."""
     return _named("entry", tenant, "out", outbound_id)
+
+
+def piece_entry_id(tenant: str, piece: str) -> str:
+    """Where receipts wait that name a message by our piece id, until the piece is known by the provider's."""
+    return _named("entry", tenant, "piece", piece)
 
 
 def event_entry_id(tenant: str, event: str) -> str:
