@@ -77,13 +77,14 @@ class Bulk:
     duplicates: tuple[int, ...]
 
 
-async def bulk(collection: Collection, operations: Sequence[Any]) -> Bulk:
-    """One unordered bulk with majority write. A taken `_id` is a result, not an error; anything else raises."""
+async def bulk(collection: Collection, operations: Sequence[Any], *, ordered: bool = False) -> Bulk:
+    """One bulk with majority write. A taken `_id` is a result, not an error; anything else raises. An ordered one stops at
+    the first taken `_id`."""
     if not operations:
         return Bulk(0, 0, 0, 0, ())
     async with reaching():
         try:
-            done = await collection.bulk_write(operations, ordered=False)
+            done = await collection.bulk_write(operations, ordered=ordered)
             return Bulk(done.inserted_count, done.matched_count, done.modified_count, done.upserted_count, ())
         except BulkWriteError as error:
             failed = error.details["writeErrors"]
