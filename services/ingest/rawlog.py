@@ -1,0 +1,243 @@
+"""What hilo.raw keeps: an input's exact bytes as the record's value, and in its headers how it came and what became of it.
+
+A record is written with its facts in one go and read back for repair, replay and the ledger, so both directions stand here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from services.common import topics
+from services.common.cloudevents import Record, Unreadable
+from services.common.events import Origin
+from services.common.identifiers import dead_id, input_id
+from services.ingest.contract import Account, Item, Outcome, Quarantined, Raw, Secret
+
+TYPE = "hilo.input.received.v1"
+INPUT, VERDICT, ITEM = "hilo_input", "hilo_verdict", "hilo_item"
+SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key"})
+MASK = "***"
+
+
+class Came(BaseModel):
+    """How an input came, without its body. Values that are secrets are masked."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    door: str
+    method: str = "POST"
+    url: str = ""
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    received_at: datetime
+
+
+class SetAside(BaseModel):
+    """One quarantined item: its dead letter's id follows from the raw record's place and this path."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    path: str
+    kind: str
+    reason: str
+
+
+class Passed(BaseModel):
+    """Items that are of no use, by kind and reason."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: str
+    reason: str
+    count: int = 1
+
+
+class Verdict(BaseModel):
+    """What became of an input. It balances: items = normalized + quarantined + ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    items: int
+    normalized: int
+    event_ids: tuple[str, ...] = ()
+    fetches: tuple[str, ...] = ()
+    quarantined: tuple[SetAside, ...] = ()
+    ignored: tuple[Passed, ...] = ()
+
+    @property
+    def ignored_count(self) -> int:
+        return sum(one.count for one in self.ignored)
+
+    @property
+    def balances(self) -> bool:
+        return self.items == self.normalized + len(self.quarantined) + self.ignored_count
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A record of hilo.raw, read back."""
+
+    tenant: str
+    channel: str
+    account: str
+    origin: Origin
+    raw: Raw
+    verdict: Verdict
+    record: Record = field(repr=False)
+
+    @property
+    def dead_ids(self) -> dict[str, str]:
+        """The dead letter of every quarantined item, by path."""
+        place = (topics.RAW.name, self.record.partition or 0, self.record.offset)
+        return {one.path: dead_id(*place, one.path) for one in self.verdict.quarantined}
+
+
+# -- writing ------------------------------------------------------------------------------------------------------------
+
+
+def secrets_of(account: Account) -> frozenset[str]:
+    """Every value of every secret of an account."""
+    fields = (getattr(account, name) for name in type(account).model_fields)
+    return frozenset(value for one in fields if isinstance(one, Secret) for value in one.all())
+
+
+def came(raw: Raw, secrets: Collection[str]) -> Came:
+    """How the input came. A header or query value that is or contains a secret of the account stands masked: the log is read
+    by more people than may sign."""
+
+    def shown(name: str, value: str) -> str:
+        return MASK if name in SECRET_HEADERS or any(secret in value for secret in secrets) else value
+
+    query = {name: shown("", value) for name, value in raw.query.items()}
+    masked = query != dict(raw.query) or any(secret in raw.url for secret in secrets)
+    url = f"{raw.url.partition('?')[0]}?{urlencode(query, safe='*')}" if masked else raw.url
+    return Came(
+        door=raw.door,
+        method=raw.method,
+        url=MASK if any(secret in url for secret in secrets) else url,
+        headers={name: shown(name, value) for name, value in raw.headers.items()},
+        query=query,
+        received_at=raw.received_at,
+    )
+
+
+def plain(text: str, limit: int) -> str:
+    """Text from an untrusted document as a header may hold it: half a surrogate pair would be no UTF-8."""
+    return text[:limit].encode(errors="replace").decode()
+
+
+def paths(quarantined: Sequence[Quarantined]) -> list[str]:
+    """A path of its own for every quarantined item: where two have the same, the later ones are numbered, since the dead
+    letter's id goes by it."""
+    seen: dict[str, int] = {}
+    found = []
+    for path in (plain(one.path, 500) for one in quarantined):
+        seen[path] = seen.get(path, 0) + 1
+        found.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return found
+
+
+def verdict(outcome: Outcome) -> Verdict:
+    passed: dict[tuple[str, str], int] = {}
+    for one in outcome.unused:
+        key = (plain(one.kind, 200), plain(one.reason, 300))
+        passed[key] = passed.get(key, 0) + 1
+    return Verdict(
+        items=outcome.items,
+        normalized=outcome.normalized,
+        event_ids=tuple(event.id for event in outcome.events),
+        fetches=tuple(plain(fetch.id, 2000) for fetch in outcome.fetches),
+        quarantined=tuple(
+            SetAside(path=path, kind=plain(one.kind, 200), reason=plain(one.reason, 300))
+            for path, one in zip(paths(outcome.quarantined), outcome.quarantined, strict=True)
+        ),
+        ignored=tuple(Passed(kind=kind, reason=reason, count=count) for (kind, reason), count in passed.items()),
+    )
+
+
+def record(channel: str, account: Account, raw: Raw, outcome: Outcome, origin: Origin = "live") -> Record:
+    """The input as hilo.raw keeps it."""
+    key = f"{account.tenant}/{channel}/{account.id}"
+    received = raw.received_at.isoformat()
+    identifier = input_id(account.tenant, channel, account.id, raw.door, received, hashlib.sha256(raw.body).hexdigest())
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": identifier,
+        "ce_source": f"/hilo/{key}",
+        "ce_type": TYPE,
+        "ce_time": received.replace("+00:00", "Z"),
+        "ce_tenant": account.tenant,
+        "ce_channel": channel,
+        "ce_account": account.id,
+        "ce_partitionkey": key,
+        "ce_origin": origin,
+        "content-type": raw.headers.get("content-type", "application/octet-stream"),
+        INPUT: came(raw, secrets_of(account)).model_dump_json(exclude_defaults=True),
+        VERDICT: verdict(outcome).model_dump_json(exclude_defaults=True),
+    }
+    return Record(topics.RAW.name, key.encode(), raw.body, [(name, value.encode()) for name, value in attributes.items()])
+
+
+def slice_of(quarantined: Quarantined) -> bytes:
+    """What the dead letter holds: the item's slice as JSON, or the whole body as it came."""
+    data = quarantined.slice
+    return data if isinstance(data, bytes) else json.dumps(data).encode()
+
+
+def letter_of(written: Record, item: Item | None, place: int) -> Record:
+    """The record that a quarantined item's dead letter is made from: without the verdict, which may be long, and with what
+    its slice does not say: whom the item was for and its place in the input."""
+    told: dict[str, Any] = {"place": place, "to": item.to if item else None}
+    headers = [(name, value) for name, value in written.headers if name != VERDICT]
+    headers.append((ITEM, json.dumps(told).encode()))
+    return Record(written.topic, written.key, written.value, headers, written.partition, written.offset)
+
+
+# -- reading back ---------------------------------------------------------------------------------------------------------
+
+
+def logged(found: Record) -> Logged:
+    """Raises Unreadable for what is no record of hilo.raw."""
+    headers = {name: value.decode(errors="replace") for name, value in found.headers}
+    attributes = found.attributes
+    try:
+        judged = Verdict.model_validate_json(headers[VERDICT])
+        return Logged(
+            tenant=attributes["tenant"],
+            channel=attributes["channel"],
+            account=attributes["account"],
+            origin=_origin(attributes.get("origin", "live")),
+            raw=raw_of(headers, found.value or b""),
+            verdict=judged,
+            record=found,
+        )
+    except KeyError as error:
+        raise Unreadable(f"not an input: {error} is missing") from error
+    except ValidationError as error:
+        raise Unreadable("not an input: its verdict cannot be read") from error
+
+
+def raw_of(headers: Mapping[str, str], body: bytes) -> Raw:
+    """The input again, with the time when it was first received. Raises Unreadable."""
+    try:
+        how = Came.model_validate_json(headers.get(INPUT, ""))
+    except ValidationError as error:
+        raise Unreadable("not an input: how it came cannot be read") from error
+    return Raw(body, how.headers, how.query, how.method, how.url, how.received_at, how.door)
+
+
+def item_of(headers: Mapping[str, str]) -> tuple[int, str | None]:
+    """Place and addressee of a quarantined item."""
+    told: Any = json.loads(headers.get(ITEM, "{}"))
+    return int(told.get("place", 0)), told.get("to")
+
+
+def _origin(name: str) -> Origin:
+    match name:
+        case "live" | "backfill" | "replay":
+            return name
+    return "replay"
