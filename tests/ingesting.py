@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -14,11 +15,13 @@ from typing import Any, Literal
 import httpx
 from pydantic import Field
 
+from deploy.local.embedded import free_port
 from services.common.cloudevents import Event, Record, decode
 from services.common.events import Data
 from services.common.kafka import read_all
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
+from services.ingest.app import build
 from services.ingest.contract import (
     Account,
     Channel,
@@ -27,7 +30,9 @@ from services.ingest.contract import (
     Fetched,
     Hmac,
     Identifier,
+    Item,
     Leg,
+    Node,
     Payload,
     Raw,
     Receipt,
@@ -44,6 +49,8 @@ from services.ingest.contract import (
     tel,
     text,
 )
+from services.ingest.settings import IngestSettings
+from tests.waiting import until
 
 
 class Pigeon(Account):
@@ -101,6 +108,11 @@ def over(raw: Raw) -> bytes:
     return raw.headers.get("x-pigeon-time", "").encode() + b"." + raw.body
 
 
+def addressed(raw: Raw) -> Iterator[Item]:
+    for node in Node(raw.json()).walk("events[]"):
+        yield node.item(node.get("type"), to=node.get("to"))
+
+
 SCHEME = Hmac("x-pigeon-signature", secret="signing_key", over=over, stamp="x-pigeon-time")
 
 
@@ -116,7 +128,7 @@ def pigeon(name: str = "pigeon", **more: Any) -> Channel[Pigeon]:
             Webhook(Token("x-pigeon-token", secret="api_key"), name="plain"),
             Fetched("fetched"),
         ),
-        unpack=each("events[]", kind="type"),
+        unpack=more.pop("unpack", each("events[]", kind="type")),
         kinds={"message": received, "report": reported, "crash": crashed, "typing": typed, "named": named},
         ignores={"heartbeat": "sent each minute as a test"},
         **more,
@@ -125,10 +137,7 @@ def pigeon(name: str = "pigeon", **more: Any) -> Channel[Pigeon]:
 
 def channels() -> Registry:
     """A pigeon, its cousin that serves several accounts at one address, and one that could not be loaded."""
-    shared = pigeon(
-        "flock",
-        address="number",
-    )
+    shared = pigeon("flock", address="number", unpack=addressed)
     return Registry({"pigeon": pigeon(), "flock": shared}, {"dodo": "ImportError: extinct"})
 
 
@@ -141,7 +150,7 @@ def message(number: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def body(*items: Any) -> bytes:
-    return json.dumps({"events": list(items)}, ensure_ascii=False).encode()
+    return json.dumps({"events": list(items)}).encode()
 
 
 def signed(payload: bytes, key: str = "key-that-signs", *, at: float | None = None) -> dict[str, str]:
@@ -165,8 +174,26 @@ def header(record: Record, name: str) -> Any:
     return json.loads(dict(record.headers)[name])
 
 
+def ingest_settings(settings: CommonSettings, **more: Any) -> IngestSettings:
+    """Ingest's own settings on the test's broker, store and prefix, with its doors on free ports."""
+    common = settings.model_dump() | {
+        "port": free_port(),
+        "host": "127.0.0.1",
+        "smtp_host": "127.0.0.1",
+        "smtp_port": free_port(),
+    }
+    return IngestSettings(**{**common, "kafka_publish_timeout_s": 4, **more})
+
+
 @asynccontextmanager
-async def client(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://ingest.test") as one:
-        yield one
+async def running(settings: IngestSettings, registry: Registry | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """The real process, as `python -m services.ingest` runs it, and a client at its doors."""
+    process = build(settings, registry or channels())
+    task = asyncio.create_task(process.run())
+    try:
+        await until(lambda: process.readiness.started or task.done(), what="the start of ingest")
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}", timeout=30) as client:
+            yield client
+    finally:
+        process.stopping.set()
+        await task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import Any
@@ -59,14 +59,18 @@ def _event(data: ChannelDeclared | AccountDescribed, tenant: str, channel: str, 
 class Directory:
     """Publishes what others may know. At every start all of it, since an announcement may have been lost with its process."""
 
-    def __init__(self, publisher: Publisher, registry: Registry) -> None:
-        self._publisher, self._registry = publisher, registry
+    def __init__(self, publisher: Publisher, registry: Registry, known: Callable[[], Iterable[Connected]]) -> None:
+        self._publisher, self._registry, self._known = publisher, registry, known
 
-    async def announce(self, account: Connected) -> None:
+    async def start(self) -> None:
         """Raises BrokerAway."""
-        await self._publisher.emit(topics.CHANNELS, [description(account)])
+        channels = [declaration(channel) for channel in self._registry.channels.values()]
+        await self._publisher.emit(topics.CHANNELS, [*channels, *map(description, self._known())])
 
-    async def announce_all(self, accounts: Iterable[Connected]) -> None:
-        """Raises BrokerAway."""
-        known = [declaration(channel) for channel in self._registry.channels.values()]
-        await self._publisher.emit(topics.CHANNELS, [*known, *map(description, accounts)])
+    async def stop(self) -> None:
+        """Nothing is held."""
+
+
+async def announce(publisher: Publisher, account: Connected) -> None:
+    """Raises BrokerAway."""
+    await publisher.emit(topics.CHANNELS, [description(account)])

@@ -1,0 +1,186 @@
+"""The one webhook route: find the account, read within bounds, handshake, signature, onto the log, answer.
+
+A plain Starlette route, since this is the hot path: FastAPI's own layer costs as much again as all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from services.common import metrics
+from services.common.errors import Away, Poison, Problem
+from services.common.logs import log
+from services.common.web import problem_response
+from services.ingest.accounts import AccountBroken, Accounts, Connected
+from services.ingest.contract import Channel, Raw, Registry, Reply, Webhook, admit
+from services.ingest.intake import Intake
+from services.ingest.settings import IngestSettings
+
+PATHS = ("/webhooks/{channel}/{account}", "/webhooks/{channel}/{account}/{door}")
+RETRY_S = 2
+
+
+class Turned(Exception):
+    """The request is answered with this problem; `outcome` is how it is counted."""
+
+    def __init__(self, outcome: str, problem: Problem) -> None:
+        super().__init__(outcome)
+        self.outcome, self.problem = outcome, problem
+
+
+def away(outcome: str, detail: str) -> Turned:
+    """The provider keeps what it has and tries again."""
+    return Turned(outcome, Problem(503, outcome, detail, retry_after=RETRY_S))
+
+
+def door_of(channel: Channel[Any], name: str | None) -> str | None:
+    """The name of the webhook door of an address; without a name in the address it is the channel's first."""
+    doors = [door.name for door in channel.doors if isinstance(door, Webhook)]
+    if name is None:
+        return doors[0] if doors else None
+    return name if name in doors else None
+
+
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+    """The body, in pieces and never more than `limit` of it. Raises Turned: 413 before it is read, where its length is said;
+    408 for one that does not come; 415 for a compressed one, which could be a thousand times as long as it looks."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Turned("encoded", Problem(415, "content_encoding", "Send the body without Content-Encoding."))
+    too_large = Turned("too_large", Problem(413, "body_too_large", f"The body may have {limit} bytes."))
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > limit:
+        raise too_large
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise too_large
+    except TimeoutError:
+        raise Turned("slow", Problem(408, "body_slow", "The body did not arrive in time.")) from None
+    except ClientDisconnect:
+        raise Turned("disconnected", Problem(400, "disconnected", "The body did not arrive.")) from None
+    return b"".join(pieces)
+
+
+def raw_of(request: Request, body: bytes, door: str, public_url: str) -> Raw:
+    """The request as the provider made it: its own address, which a signature may cover, and not what a proxy or the Host
+    header say it is."""
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope["query_string"]
+    return Raw(
+        body=body,
+        headers=_headers(request),
+        query=dict(request.query_params),
+        method=request.method,
+        url=public_url + path.partition(b"?")[0].decode("latin-1") + ("?" + query.decode("latin-1") if query else ""),
+        received_at=datetime.now(UTC),
+        door=door,
+    )
+
+
+def _headers(request: Request) -> dict[str, str]:
+    """Repeated headers joined by commas, as HTTP means them: a second signature does not replace the first unseen."""
+    found: dict[str, str] = {}
+    for name, value in request.headers.items():
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def proven(account: Connected, raw: Raw) -> bool:
+    """Whether the provider has signed this, asked again after the channel's own handshake or reply has failed."""
+    try:
+        door = account.channel.door(raw.door)
+        assert isinstance(door, Webhook)
+        door.scheme.check(account.account, raw)
+    except Exception:
+        return False
+    return True
+
+
+class Webhooks:
+    """The route. At most `in_flight` requests are worked on at once; one more is turned away before its body is read."""
+
+    def __init__(self, settings: IngestSettings, registry: Registry, accounts: Accounts, intake: Intake) -> None:
+        self._settings, self._registry, self._accounts, self._intake = settings, registry, accounts, intake
+        self._in_flight = 0
+
+    def routes(self) -> list[Route]:
+        return [Route(path, self.answer, methods=["GET", "POST"]) for path in PATHS]
+
+    async def answer(self, request: Request) -> Response:
+        """Never 2xx for what is not on the log, but for a handshake, which tells us nothing."""
+        began = time.perf_counter()
+        name, account, door = (request.path_params.get(part) for part in ("channel", "account", "door"))
+        label = name if name in self._registry.channels or name in self._registry.broken else "unknown"
+        self._in_flight += 1
+        try:
+            if self._in_flight > self._settings.webhook_in_flight:
+                raise away("overload", "There is more to do than can be done at once; try again.")
+            response = await self._taken(request, str(name), str(account), door)
+        except Turned as turned:
+            metrics.INPUTS.labels(label, "webhook", turned.outcome).inc()
+            response = problem_response(turned.problem)
+        finally:
+            self._in_flight -= 1
+            metrics.ANSWER_SECONDS.labels(label).observe(time.perf_counter() - began)
+        return response
+
+    async def _taken(self, request: Request, name: str, account: str, door: str | None) -> Response:
+        sharing, door_name = await self._find(name, account, door)
+        body = await read_body(request, self._settings.webhook_max_bytes, self._settings.webhook_body_s)
+        raw = raw_of(request, body, door_name, self._settings.public_url)
+        reply, keep = self._admitted(sharing[0], raw)
+        if keep:
+            await self._kept(sharing, raw)
+        else:
+            outcome = "refused" if reply.status == 401 else "handshake"
+            metrics.INPUTS.labels(name, door_name, outcome).inc()
+        if reply.status == 401:
+            return problem_response(Problem(401, "signature_wrong", reply.body.decode(errors="replace")))
+        return Response(reply.body, reply.status, dict(reply.headers), reply.media_type if reply.body else None)
+
+    async def _find(self, name: str, account: str, door: str | None) -> tuple[list[Connected], str]:
+        """The accounts behind the address and the door's name. Raises Turned."""
+        if name in self._registry.broken:
+            raise away("broken", "This channel cannot be loaded at the moment; try again.")
+        try:
+            sharing = list(await self._accounts.sharing(name, account))
+        except Away as error:
+            raise away("away", f"The {error.part} does not answer; try again.") from error
+        except AccountBroken as error:
+            raise away("broken", "This account cannot be used at the moment; try again.") from error
+        found = door_of(sharing[0].channel, door) if sharing else None
+        if found is None:
+            raise Turned("unknown_account", Problem(404, "not_found", "There is no such account or door."))
+        return sharing, found
+
+    def _admitted(self, account: Connected, raw: Raw) -> tuple[Reply, bool]:
+        """The reply, and whether the input is to be kept. Where the channel itself fails, what is proven is kept and confirmed
+        plainly; what could not be verified is neither. Raises Turned."""
+        try:
+            verdict = admit(account.channel, account.account, raw)
+            return verdict.reply, verdict.keep
+        except Exception as error:
+            metrics.CHANNEL_BUGS.labels(account.channel.name).inc()
+            log().error("door_bug", channel=account.channel.name, door=raw.door, exc_type=type(error).__name__, exc_info=error)
+            if proven(account, raw):
+                return Reply(), True
+            raise away("channel_bug", "This failed on our side and was recorded; try again.") from error
+
+    async def _kept(self, sharing: list[Connected], raw: Raw) -> None:
+        try:
+            await self._intake.take(sharing, raw)
+        except Away as error:
+            raise away("away", f"The {error.part} does not answer; try again.") from error
+        except Poison as error:
+            raise Turned("too_large", Problem(413, "body_too_large", "This is larger than can be kept.")) from error
