@@ -487,6 +487,32 @@ async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterat
         await _bounded(consumer.stop())
 
 
+async def read_at(settings: CommonSettings, topic: topics.Topic, partition: int, offset: int) -> Record | None:
+    """The record at one place, None if it is gone or was never there. Raises BrokerAway."""
+    consumer = AIOKafkaConsumer(
+        **connection(settings), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=64 * 1024
+    )
+    place = TopicPartition(settings.topic(topic.name), partition)
+    try:
+        await consumer.start()
+        if place not in await partitions_of(consumer, place.topic):
+            return None
+        consumer.assign([place])
+        if not (await consumer.beginning_offsets([place]))[place] <= offset < (await consumer.end_offsets([place]))[place]:
+            return None
+        consumer.seek(place, offset)
+        while not (polled := await consumer.getmany(place, timeout_ms=1000, max_records=1)):
+            continue
+        found = polled[place][0]
+        if found.offset != offset:
+            return None
+        return Record(topic.name, found.key, found.value, found.headers, partition, offset, found.timestamp)
+    except KafkaError as error:
+        raise BrokerAway(type(error).__name__) from error
+    finally:
+        await _bounded(consumer.stop())
+
+
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str, wait_s: float = 15) -> list[TopicPartition]:
     """The partitions of a topic, once the broker knows it. Raises BrokerAway when it does not."""
     deadline = time.monotonic() + wait_s
