@@ -467,7 +467,8 @@ class ConversationEvent(Data):
 
 
 class ConversationChanged(ConversationEvent):
-    """Opened, closed, reopened, and what joins, splits and timers do. `other` is the conversation or leg concerned."""
+    """Opened, closed, reopened, and what joins, splits and timers do. `other` is the conversation or leg concerned. `waiting`:
+    a customer's wait for an answer begins; `answered`: it ended in the provider's own app. Both are there for the head."""
 
     type: Literal[
         "hilo.conversation.opened.v1",
@@ -476,6 +477,8 @@ class ConversationChanged(ConversationEvent):
         "hilo.conversation.joined.v1",
         "hilo.conversation.absorbed.v1",
         "hilo.conversation.renamed.v1",
+        "hilo.conversation.waiting.v1",
+        "hilo.conversation.answered.v1",
         "hilo.conversation.queued.v1",
         "hilo.conversation.prioritized.v1",
         "hilo.conversation.breached.v1",

@@ -118,7 +118,6 @@ class LegRecord:
     last: datetime | None = None
     sent: datetime | None = None
     window: datetime | None = None  # until then the provider lets us write freely
-    withdrawn: datetime | None = None  # consent taken back, and not given again
     context: Mapping[str, str] = field(default_factory=dict)
     context_at: datetime | None = None
     last_id: str | None = None  # the provider's id of the customer's last message
@@ -154,12 +153,16 @@ class Offer:
     expires: datetime
     leg: str | None = None
     input: str | None = None
+    targets: tuple[str, ...] = ()  # `channel/account` of the ways that the invitation's page offers, best first
 
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """From a public leg to a private one. `item` is the provider's id of the public post, `entry` its timeline entry.
-    `waits_for` is the outbound id of a send whose fate decides the next step; `then` is the public reply that follows."""
+    """From a public leg to a private one. `item` is the provider's id of the public post, `entry` its timeline entry; `item`
+    is empty once its author deleted it. `deadline` is by when the platform's own private reply must go, or until when an
+    invitation stands. `waits_for` is the outbound id of a send whose fate decides the next step, `waits_as` which step. `say` and `then` are the
+    private and the public text of a draft; `then` is also the public reply that follows an accepted private message. `ways`
+    are the targets of a draft, `used` the items whose one private reply was spent."""
 
     state: HandoffState
     since: datetime
@@ -170,7 +173,11 @@ class Handoff:
     deadline: datetime | None = None
     reason: str = ""
     waits_for: str | None = None
+    waits_as: Literal["private", "link", "follow", "closing"] | None = None
+    say: tuple[Part, ...] = ()
     then: tuple[Part, ...] = ()
+    ways: tuple[str, ...] = ()
+    used: tuple[str, ...] = ()
     author: Author | None = None
 
 
@@ -186,7 +193,7 @@ class Send:
     at: datetime
     not_before: datetime | None = None
     state: Literal["queued", "stopped"] = "queued"
-    action: str = "message"
+    wait: datetime | None = None  # the wait that it ended, which goes on if it is not sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +250,6 @@ class Conversation:
     absorbed_into: bool = True
     absorbed: tuple[str, ...] = ()
     assignment: Assignment | None = None
-    was: Literal["offered", "active"] | None = None
     since: datetime | None = None
     excluded: tuple[str, ...] = ()
     pause_until: datetime | None = None  # all who are free refused: a new round begins then
@@ -388,7 +394,6 @@ def _leg_document(leg: LegRecord) -> Document:
         "last": leg.last,
         "sent": leg.sent,
         "win": leg.window,
-        "wd": leg.withdrawn,
         "ctx": dict(leg.context),
         "ctx_at": leg.context_at,
         "pid": leg.last_id,
@@ -418,7 +423,6 @@ def _leg(d: Document) -> LegRecord:
         last=d["last"],
         sent=d["sent"],
         window=d["win"],
-        withdrawn=d["wd"],
         context=d["ctx"],
         context_at=d["ctx_at"],
         last_id=d["pid"],
@@ -451,7 +455,11 @@ def _handoff_document(h: Handoff | None) -> Document | None:
         "by": h.deadline,
         "why": h.reason,
         "waits": h.waits_for,
+        "as": h.waits_as,
+        "say": [_part_document(one) for one in h.say],
         "then": [_part_document(one) for one in h.then],
+        "ways": list(h.ways),
+        "used": list(h.used),
         "author": h.author and {"kind": h.author.kind, "id": h.author.id, "name": h.author.name},
     }
 
@@ -469,7 +477,11 @@ def _handoff(d: Document | None) -> Handoff | None:
         deadline=d["by"],
         reason=d["why"],
         waits_for=d["waits"],
+        waits_as=d["as"],
+        say=tuple(Part(**one) for one in d["say"]),
         then=tuple(Part(**one) for one in d["then"]),
+        ways=tuple(d["ways"]),
+        used=tuple(d["used"]),
         author=d["author"] and Author(**d["author"]),
     )
 
@@ -493,11 +505,12 @@ def _offer_document(o: Offer) -> Document:
         "exp": o.expires,
         "leg": o.leg,
         "input": o.input,
+        "to": list(o.targets),
     }
 
 
 def _offer(d: Document) -> Offer:
-    return Offer(d["id"], d["h"], d["c"], d["st"], d["given"], d["on"], d["exp"], d["leg"], d["input"])
+    return Offer(d["id"], d["h"], d["c"], d["st"], d["given"], d["on"], d["exp"], d["leg"], d["input"], tuple(d["to"]))
 
 
 def _send_document(s: Send) -> Document:
@@ -510,12 +523,12 @@ def _send_document(s: Send) -> Document:
         "at": s.at,
         "nb": s.not_before,
         "st": s.state,
-        "act": s.action,
+        "wait": s.wait,
     }
 
 
 def _send(d: Document) -> Send:
-    return Send(d["id"], d["leg"], d["vis"], d["need"], d["epoch"], d["at"], d["nb"], d["st"], d["act"])
+    return Send(d["id"], d["leg"], d["vis"], d["need"], d["epoch"], d["at"], d["nb"], d["st"], d["wait"])
 
 
 def _sla_document(s: Sla) -> Document:
@@ -567,7 +580,6 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "absorbed_into": ("ab", _same, _same),
     "absorbed": ("absorbed", list, tuple),
     "assignment": ("asg", _assignment_document, _assignment),
-    "was": ("was", _same, _same),
     "since": ("since", _same, _same),
     "excluded": ("excl", list, tuple),
     "pause_until": ("pause", _same, _same),

@@ -1,0 +1,188 @@
+"""Puts a batch of inputs where they belong: one batched read, one compare-and-set per conversation for all its messages.
+
+Rounds: read the holders, apply what can be applied, do one step for the legs that cannot yet (open, move on from a closed
+conversation, put right by a newer map), and again until nothing waits. Inputs of a leg keep their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+
+from services.router import conversations as decide
+from services.router.conversations import Input, Walk
+from services.router.outputs import Change
+from services.router.protocol import Conversations
+from services.router.state import Conversation, LegRecord
+from services.router.stores import Hint, Known
+
+PLACES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where an input was put: the conversation as it was decided on."""
+
+    input: Input
+    conversation: Conversation
+    effect: str
+
+
+class Placer:
+    """Remembers where legs were, so that a known leg costs no read of its own. What it remembers is only a hint."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self.conversations = conversations
+        self.places: OrderedDict[str, str] = OrderedDict()
+
+    async def place(self, inputs: Sequence[Input]) -> list[Placed]:
+        """Every input has had its effect, once, and state events are published when this returns; the answer is in the order
+        of the inputs."""
+        batch = _Batch(self, inputs)
+        return await batch.run()
+
+    def remember(self, leg: str, conversation: str) -> None:
+        self.places[leg] = conversation
+        if len(self.places) > PLACES:
+            self.places.popitem(last=False)
+
+
+class _Batch:
+    def __init__(self, placer: Placer, inputs: Sequence[Input]) -> None:
+        self._placer, self._driver, self._inputs = placer, placer.conversations, inputs
+        self._store = self._driver.store
+        self._queues: dict[str, deque[int]] = defaultdict(deque)
+        for number, one in enumerate(inputs):
+            self._queues[one.leg.key].append(number)
+        self._placed: dict[int, Placed] = {}
+        self._touched: dict[str, Conversation] = {}
+        self._learned: dict[str, int] = {}
+
+    async def run(self) -> list[Placed]:
+        while self._queues:
+            await self._round(await self._holders())
+        await self._driver.publish(self._touched.values())
+        unsettled = {one.conversation.id for one in self._placed.values() if one.conversation.check}
+        await asyncio.gather(*(self._driver.reconcile(one) for one in sorted(unsettled)))
+        return [self._placed[number] for number in range(len(self._inputs))]
+
+    def _first(self, leg: str) -> Input:
+        return self._inputs[self._queues[leg][0]]
+
+    # -- who holds the legs
+
+    async def _holders(self) -> dict[str, Conversation]:
+        """The holder of every waiting leg, as just read; legs that were opened with their inputs are not among them."""
+        holders = await self._remembered()
+        missing = [leg for leg in self._queues if leg not in holders]
+        if missing:
+            hints = await self._store.hints(missing)
+            found = await asyncio.gather(*(self._look_up(leg, hints.get(leg)) for leg in missing))
+            holders.update((leg, c) for leg, c in zip(missing, found, strict=True) if c is not None)
+        for leg, c in holders.items():
+            self._placer.remember(leg, c.id)
+        return holders
+
+    async def _remembered(self) -> dict[str, Conversation]:
+        wanted = {leg: self._placer.places[leg] for leg in self._queues if leg in self._placer.places}
+        found = await self._store.read(set(wanted.values())) if wanted else {}
+        return {leg: found[c] for leg, c in wanted.items() if c in found and _holds(found[c], leg)}
+
+    async def _look_up(self, leg: str, hint: Hint | None) -> Conversation | None:
+        first = self._first(leg)
+        if hint is None and await self._open(leg, first):
+            return None
+        return await self._driver.resolve(first.leg, first.customer, first.version)
+
+    async def _open(self, leg: str, first: Input) -> bool:
+        """A leg that nobody has seen: insert its conversation with its inputs in it, in one write. False if the leg goes to a
+        conversation that exists, or somebody was faster: then the common way does it."""
+        await self._learn(first)
+        opening = self._driver.opening_of(first.leg)
+        target, customer = await self._driver.choose(first.leg, 1, first.customer, first.version, opening.group, None)
+        hint = Hint(target, self._driver.now(), customer)
+        if not await self._store.insert_hint(leg, hint) or target != decide.first_id(leg, 1):
+            del self._learned[leg]  # it goes where others are: reconcile before the input is applied
+            return False
+        walk = Walk(leg, target, hint.opened, customer, replace(first.leg, n=1), opening)
+        change, done = self._apply(decide.opened(walk, self._driver.now()), leg)
+        after = await self._driver.open(change)
+        if after is None:
+            return False
+        self._done(after, {leg: done})
+        self._placer.remember(leg, after.id)
+        return True
+
+    async def _learn(self, one: Input) -> None:
+        """A message's stamp is as good as a map record."""
+        if one.version >= 0:
+            await self._store.learn(one.leg.party, Known(one.customer, one.version))
+        self._learned[one.leg.key] = one.version
+
+    # -- a round
+
+    async def _round(self, holders: dict[str, Conversation]) -> None:
+        by_conversation: dict[str, list[str]] = defaultdict(list)
+        for leg, c in holders.items():
+            by_conversation[c.id].append(leg)
+        fresh = {c.id: c for c in holders.values()}
+        await asyncio.gather(*(self._one(fresh[key], legs) for key, legs in by_conversation.items()))
+
+    async def _one(self, c: Conversation, legs: list[str]) -> None:
+        """All that waits for a conversation: what can be applied in one compare-and-set, else one step for each other leg."""
+        change = Change(c)
+        done: dict[str, list[tuple[int, str]]] = {}
+        for leg in legs:
+            change, done[leg] = self._apply(change, leg)
+        after: Conversation | None = c
+        if change.after is not c:
+            after = await self._driver.change(c, change)
+        if after is not None:
+            self._done(after, done)
+            if after.out:  # also what a delivery before this one left unpublished
+                self._touched[c.id] = after
+        if change.after is c:
+            await asyncio.gather(*(self._step(c, leg) for leg in legs if leg in self._queues))
+
+    def _apply(self, change: Change, leg: str) -> tuple[Change, list[tuple[int, str]]]:
+        """Apply the leg's inputs from the first to the first that needs a step before it."""
+        done: list[tuple[int, str]] = []
+        for number in self._queues[leg]:
+            one, record = self._inputs[number], change.after.leg(leg)
+            assert record
+            effect = decide.effect(record, one)
+            if effect == "new":
+                if change.after.state == "closed" or self._is_newer(record, one):
+                    break
+                change = decide.applied(change, leg, one, self._driver.now())
+            done.append((number, effect))
+        return change, done
+
+    def _is_newer(self, record: LegRecord, one: Input) -> bool:
+        return one.version > record.version and one.version > self._learned.get(record.key, -1)
+
+    async def _step(self, c: Conversation, leg: str) -> None:
+        one, record = self._first(leg), c.leg(leg)
+        assert record
+        step: Awaitable[None]
+        if c.state == "closed":
+            step = self._driver.move(c, leg, one.customer, one.version)
+        else:
+            await self._learn(one)
+            step = self._driver.reconcile(c.id, force=True)
+        await step
+
+    def _done(self, c: Conversation, done: dict[str, list[tuple[int, str]]]) -> None:
+        for leg, numbers in done.items():
+            for number, effect in numbers:
+                assert self._queues[leg].popleft() == number
+                self._placed[number] = Placed(self._inputs[number], c, effect)
+            if not self._queues[leg]:
+                del self._queues[leg]
+
+
+def _holds(c: Conversation, leg: str) -> bool:
+    record = c.leg(leg)
+    return record is not None and record.moved is None and c.state != "joined"

@@ -1,0 +1,117 @@
+"""The router's real protocol code under thousands of random interleavings with crashes, zombies and lost answers; and each
+promise broken on purpose, which the checks must notice. `HILO_TEST_SEEDS` runs more of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from services.router import conversations as decide
+from services.router.conversations import Meet, Split
+from services.router.outputs import Change
+from services.router.state import Conversation, Seen
+from tests.interleaving import Violation
+from tests.router_world import World
+
+SEEDS = int(os.environ.get("HILO_TEST_SEEDS", "1200"))
+
+
+@pytest.fixture(autouse=True)
+def _small_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two remembered inputs a leg, so that the floor is reached."""
+    monkeypatch.setattr(decide, "WINDOW", 2)
+
+
+@pytest.mark.timeout(3600)
+async def test_whoever_races_or_crashes_nothing_is_lost_doubled_or_held_twice() -> None:
+    steps = crashes = lost = 0
+    for seed in range(SEEDS):
+        world = World(seed)
+        try:
+            await world.go()
+        except Violation as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        steps += world.scheduler.steps
+        crashes += world.scheduler.crashed
+        lost += world.store.lost
+
+    assert steps > 200 * SEEDS
+    assert crashes > SEEDS
+    assert lost > SEEDS
+
+
+Decision = Callable[..., Any]
+
+
+def no_carry(arrived: Decision) -> Decision:
+    """The memory of inputs does not travel with the leg."""
+    return lambda walk: replace(arrived(walk), seen=Seen())
+
+
+def no_need(attached: Decision) -> Decision:
+    """Any record means that the leg has arrived."""
+    return lambda record, _need: record is not None
+
+
+def no_order(survivor: Decision) -> Decision:
+    """Who acts wins, not the oldest."""
+    return lambda one, _others: one
+
+
+def no_split(reconciled: Decision) -> Decision:
+    def stays(c: Conversation, known: Any, now: datetime) -> Any:
+        step = reconciled(c, known, now)
+        return Meet(c.customer) if isinstance(step, Split) else step
+
+    return stays
+
+
+def no_reopen(absorbed: Decision) -> Decision:
+    def closed(winner: Conversation, loser: Conversation, now: datetime) -> Change:
+        change: Change = absorbed(winner, loser, now)
+        return Change(replace(change.after, state=winner.state), change.outputs)
+
+    return closed
+
+
+DECISIONS: dict[str, tuple[str, Callable[[Decision], Decision]]] = {
+    "no_carry": ("arrived", no_carry),
+    "no_need": ("attached", no_need),
+    "no_order": ("survivor", no_order),
+    "no_split": ("reconciled", no_split),
+    "no_reopen": ("absorbed", no_reopen),
+}
+STEPS = (
+    "no_cas",
+    "no_help",
+    "no_postcheck no_sweeper",
+    "map_no_version",
+    "map_ignores_conversations",
+    "trim_all",
+    "publish_newest_first",
+    "commit_first",
+    "marker_first",
+    "unique_customer_index",
+    "reply_unseen",
+    "due_put_off",
+)
+
+BEGIN = {"due_put_off": 900}  # rare: once in a thousand
+
+
+@pytest.mark.parametrize("bug", [*DECISIONS, *STEPS])
+async def test_a_promise_broken_on_purpose_is_noticed(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if bug in DECISIONS:
+        name, broken = DECISIONS[bug]
+        monkeypatch.setattr(decide, name, broken(getattr(decide, name)))
+    for seed in range(BEGIN.get(bug, 0), 3000):
+        try:
+            await World(seed, frozenset(bug.split())).go()
+        except (Violation, RecursionError):
+            return
+    pytest.fail(f"{bug} was not noticed in 3000 interleavings")
