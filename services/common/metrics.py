@@ -12,6 +12,8 @@ UNKNOWN_KINDS = Counter("hilo_ingest_unknown_kinds_total", "Items of a kind that
 CHANNEL_BUGS = Counter("hilo_ingest_channel_bugs_total", "Items quarantined because the channel itself failed", ["channel"])
 ANSWER_SECONDS = Histogram("hilo_ingest_answer_seconds", "Input read to answer sent", ["channel"], buckets=FAST)
 
+CHAT_SOCKETS = Gauge("hilo_chat_sockets", "Open sockets of the web chat")
+
 SENDS = Counter("hilo_outbound_attempts_total", "Provider calls by result", ["channel", "result"])
 SEND_SECONDS = Histogram("hilo_outbound_call_seconds", "Duration of provider calls", ["channel"], buckets=FAST)
 HELD = Gauge("hilo_outbound_held", "Sends that wait: for their time, the gate, a rate or a retry", ["reason"])

@@ -60,6 +60,7 @@ class IngestSettings(CommonSettings):
     chat_burst: int = Field(30, description="Frames it may send at once; beyond it the socket is closed with 1013")
     chat_sockets: int = Field(5000, description="Chat sockets of one process; one more is answered 503")
     chat_sockets_each: int = Field(5, description="Chat sockets of one visitor on one process")
+    chat_arrivals_per_min: float = Field(30, description="New visitors from one address in a minute")
     chat_ping_s: float = Field(25, description="How often a chat socket is asked whether it is still there")
     chat_poll_s: float = Field(0.1, description="How often new answers for connected visitors are looked up")
     chat_upload_max_bytes: int = Field(25_000_000, description="Larger chat uploads are answered 413")
