@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from services.common import metrics
 from services.common.errors import StoreAway
@@ -47,6 +47,15 @@ class Said:
     piece: str
     frame: Frame
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The newest number of a thread, and up to where its messages have been received and read."""
+
+    last: int = 0
+    delivered: int = 0
+    read: int = 0
 
 
 class ChatOut:
@@ -130,8 +139,37 @@ class ChatOut:
         """The newest number of each of these threads that has one: one read, for the poll of a whole process."""
         by_name = {thread.name: thread for thread in threads}
         async with reaching():
-            found = await self._last.find({"_id": {"$in": list(by_name)}}, {"last": 1}).to_list(len(by_name) or 1)
+            found = await self._last.find({"_id": {"$in": list(by_name)}, "last": {"$gt": 0}}, {"last": 1}).to_list(
+                len(by_name) or 1
+            )
         return {by_name[d["_id"]]: int(d["last"]) for d in found}
+
+    async def claim(self, where: Thread, at: datetime) -> bool:
+        """Whether nobody has come under this visitor's name before."""
+        async with reaching():
+            try:
+                await self._last.insert_one({"_id": where.name, "at": at})
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def returned(self, where: Thread, at: datetime) -> Marks:
+        """Where the thread stands. That somebody came back keeps the name theirs."""
+        async with reaching():
+            found = await self._last.find_one_and_update(
+                {"_id": where.name}, {"$max": {"at": at}}, upsert=True, return_document=True
+            )
+        return Marks(*(int(found.get(name, 0)) for name in ("last", "delivered", "read")))
+
+    async def belongs(self, where: Thread, party: str) -> None:
+        """Whose thread it is, so that an erasure finds it."""
+        async with reaching():
+            await self._last.update_one({"_id": where.name}, {"$set": _party(where.tenant, party)})
+
+    async def mark(self, where: Thread, state: Literal["delivered", "read"], n: int) -> None:
+        """The widget has everything up to `n`, or its visitor has read it."""
+        async with reaching():
+            await self._last.update_one({"_id": where.name}, {"$max": {state: n}})
 
     async def erase(self, tenant: str, parties: Collection[str]) -> int:
         """Delete what was said to these identifiers, by key. Returns how many messages went."""

@@ -1,0 +1,217 @@
+"""Mails are parsed in processes of their own, which may be killed: the parser has no limits, so its process has.
+
+A worker measures the mail first (`mime`), then runs the channel on it. It may use so many seconds of processor time a mail
+and so much memory; what needs more is answered as a mail over the limits, never by waiting. Only our own process writes to
+a worker, and pickle travels in both directions between the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import pickle
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from services.common.errors import Away
+from services.common.logs import log
+from services.ingest.accounts import Connected, Stored
+from services.ingest.contract import Account, Channel, Outcome, Raw
+from services.ingest.intake import read
+from services.ingest.mime import DEFAULT, Limits, TooMuch, measure
+
+LENGTH = 8
+
+
+class WorkersBusy(Away):
+    """No worker could take the mail in time: the sender keeps it and tries again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("mail workers", why)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One mail to read, with all that the reading depends on."""
+
+    channel: str
+    account: Account
+    stored: Stored
+    raw: Raw
+    tenant_key: bytes
+    limits: Limits = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a worker may use for one mail. `wait_s` is for the wall clock: a machine without time is not the mail's fault."""
+
+    cpu_s: int = 5
+    memory_bytes: int = 1024 * 1024 * 1024
+    wait_s: float = 30
+
+
+# -- our side -----------------------------------------------------------------------------------------------------------
+
+
+class MailWorkers:
+    """A few processes that read one mail each at a time."""
+
+    def __init__(self, count: int = 2, bounds: Bounds = Bounds(), channels_dir: Path | None = None) -> None:
+        self._count, self._bounds, self._folder = count, bounds, channels_dir
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._workers: set[_Worker] = set()
+
+    async def start(self) -> None:
+        for _ in range(self._count):
+            self._add(await _Worker.started(self._bounds, self._folder))
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(worker.kill() for worker in self._workers))
+        self._workers.clear()
+
+    async def read(self, job: Job) -> Outcome:
+        """What is in the mail. Raises TooMuch for one over the limits, WorkersBusy when there was no time for it."""
+        for last in (False, True):
+            worker = await self._taken()
+            try:
+                found = await worker.ask(job, self._bounds.wait_s)
+            except TimeoutError as error:
+                await self._replace(worker)
+                raise WorkersBusy("the mail was not read in time") from error
+            except EOFError as error:
+                code = await self._replace(worker)
+                if code == -signal.SIGXCPU:
+                    raise TooMuch(f"more than {self._bounds.cpu_s} s to read") from error
+                log().warning("mail_worker_died", code=code)
+                if last:  # a second process died of it, so it is the mail
+                    raise TooMuch("the process that read it died") from error
+                continue
+            except BaseException:  # we are being stopped: what the worker will answer is nobody's answer
+                await self._replace(worker)
+                raise
+            self._idle.put_nowait(worker)
+            if isinstance(found, Refusal):
+                raise TooMuch(found.reason)
+            return found
+        raise AssertionError("unreachable")
+
+    async def _taken(self) -> _Worker:
+        try:
+            async with asyncio.timeout(self._bounds.wait_s):
+                return await self._idle.get()
+        except TimeoutError as error:
+            raise WorkersBusy("all are reading") from error
+
+    async def _replace(self, worker: _Worker) -> int | None:
+        """How the old one ended. Where no new one can be started, the dead one stands for it and is replaced when used."""
+        code = await worker.kill()
+        try:
+            started = await _Worker.started(self._bounds, self._folder)
+        except OSError as error:
+            log().error("mail_worker_not_started", exc_type=type(error).__name__)
+            started = worker
+        self._workers.discard(worker)
+        self._add(started)
+        return code
+
+    def _add(self, worker: _Worker) -> None:
+        self._workers.add(worker)
+        self._idle.put_nowait(worker)
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: asyncio.subprocess.Process
+
+    @classmethod
+    async def started(cls, bounds: Bounds, folder: Path | None) -> _Worker:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "services.ingest.mail_worker",
+            str(bounds.cpu_s),
+            str(bounds.memory_bytes),
+            str(folder or ""),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C in the terminal is for us; we tell the workers
+        )
+        return cls(process)
+
+    async def ask(self, job: Job, wait_s: float) -> Outcome | Refusal:
+        """Raises EOFError when the worker dies, TimeoutError when it takes too long."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin
+        assert stdout
+        body = pickle.dumps(job)
+        try:
+            async with asyncio.timeout(wait_s):
+                stdin.write(len(body).to_bytes(LENGTH) + body)
+                await stdin.drain()
+                size = int.from_bytes(await stdout.readexactly(LENGTH))
+                found: Outcome | Refusal = pickle.loads(await stdout.readexactly(size))  # noqa: S301  # our own worker's
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise EOFError("the worker died") from error
+        return found
+
+    async def kill(self) -> int | None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        if self.process.stdin:
+            self.process.stdin.close()
+        return await self.process.wait()
+
+
+# -- the worker's side ----------------------------------------------------------------------------------------------------
+
+
+def serve(channels: Callable[[str], Channel[Any]], inward: BinaryIO, outward: BinaryIO, cpu_s: int) -> None:
+    """Read jobs until the other side closes."""
+    while head := inward.read(LENGTH):
+        job: Job = pickle.loads(inward.read(int.from_bytes(head)))  # noqa: S301  # only our own process writes here
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + cpu_s, most))
+        body = pickle.dumps(_read(channels(job.channel), job))
+        outward.write(len(body).to_bytes(LENGTH) + body)
+        outward.flush()
+
+
+def _read(channel: Channel[Any], job: Job) -> Outcome | Refusal:
+    try:
+        measure(job.raw.body, job.limits)
+        outcome = read([Connected(channel, job.account, job.stored, job.tenant_key)], job.raw)
+    except TooMuch as error:
+        return Refusal(str(error))
+    except MemoryError:
+        return Refusal("more memory than a mail may take")
+    if any(one.reason.startswith("bug: MemoryError") for one in outcome.quarantined):
+        return Refusal("more memory than a mail may take")
+    return outcome
+
+
+def main(cpu_s: str, memory_bytes: str, folder: str) -> None:
+    from services.ingest.directory import find_channels
+    from services.ingest.settings import IngestSettings
+
+    registry = find_channels(IngestSettings(channels_dir=Path(folder) if folder else None))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(registry.channels.__getitem__, sys.stdin.buffer, sys.stdout.buffer, int(cpu_s))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
