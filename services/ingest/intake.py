@@ -109,7 +109,7 @@ class Intake:
     """Takes inputs of any door. `keep_fetches` keeps what a channel wants asked for, durably, before the input is answered."""
 
     def __init__(self, publisher: Publisher, keep_fetches: KeepFetches) -> None:
-        self._publisher, self._keep_fetches = publisher, keep_fetches
+        self._publisher, self.keep_fetches = publisher, keep_fetches
         self._dead = DeadLetters(publisher, "ingest")
         self._live: set[asyncio.Task[None]] = set()
 
@@ -127,7 +127,7 @@ class Intake:
         written = replace(record, partition=place.partition, offset=place.offset)
         dead_ids = await self._set_aside(first.channel, raw, written, outcome)
         if outcome.fetches:
-            await self._keep_fetches(first, outcome.fetches)
+            await self.keep_fetches(first, outcome.fetches)
         self._say_live(outcome)
         _count(first.channel.name, raw, outcome)
         return Taken(place, outcome, dead_ids)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -188,12 +187,21 @@ def slice_of(quarantined: Quarantined) -> bytes:
     return data if isinstance(data, bytes) else json.dumps(data).encode()
 
 
+class SetApart(BaseModel):
+    """What a quarantined item's slice does not say: its place in the input and whom it was for, or that it is the whole."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    place: int = 0
+    to: str | None = None
+    whole: bool = False
+
+
 def letter_of(written: Record, item: Item | None, place: int) -> Record:
     """The record that a quarantined item's dead letter is made from: without the verdict, which may be long, and with what
-    its slice does not say: whom the item was for and its place in the input."""
-    told: dict[str, Any] = {"place": place, "to": item.to if item else None}
+    the slice does not say. Without an item it is the whole input."""
+    told = SetApart(place=place, to=item.to and plain(item.to, 2000), whole=False) if item else SetApart(whole=True)
     headers = [(name, value) for name, value in written.headers if name != VERDICT]
-    headers.append((ITEM, json.dumps(told).encode()))
+    headers.append((ITEM, told.model_dump_json(exclude_defaults=True).encode()))
     return Record(written.topic, written.key, written.value, headers, written.partition, written.offset)
 
 
@@ -230,10 +238,9 @@ def raw_of(headers: Mapping[str, str], body: bytes) -> Raw:
     return Raw(body, how.headers, how.query, how.method, how.url, how.received_at, how.door)
 
 
-def item_of(headers: Mapping[str, str]) -> tuple[int, str | None]:
-    """Place and addressee of a quarantined item."""
-    told: Any = json.loads(headers.get(ITEM, "{}"))
-    return int(told.get("place", 0)), told.get("to")
+def set_apart(headers: Mapping[str, str]) -> SetApart | None:
+    """What the headers of a dead letter say of its slice; None if it is no item of an input."""
+    return SetApart.model_validate_json(headers[ITEM]) if ITEM in headers else None
 
 
 def _origin(name: str) -> Origin:
