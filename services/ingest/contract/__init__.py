@@ -42,7 +42,7 @@ from services.ingest.contract.facts import (
     tel,
     text,
 )
-from services.ingest.contract.inputs import JSON, CamelPayload, Item, Node, Payload, Raw, Refused, Unreadable, each
+from services.ingest.contract.inputs import JSON, CamelPayload, Item, Moment, Node, Payload, Raw, Refused, Unreadable, each
 from services.ingest.contract.normalize import FactEvent, Outcome, Quarantined, Unused, complete, find, normalize
 from services.ingest.contract.outbound import NotPossible, fit, plan, read, request_for, split
 from services.ingest.contract.redact import masked, masked_slice
@@ -74,7 +74,7 @@ __all__ = [
     "GROUP", "JSON", "Account", "BasicAuth", "Called", "CamelPayload", "Can", "Channel", "Check", "Consented", "Deleted",
     "Door", "Echoed", "Ed25519", "Edited", "Evidence", "Fact", "FactEvent", "Facts", "Failed", "Fetch", "Fetched", "Handler",
     "Handoff", "Healed", "Hmac", "Identifier", "Ignored", "Item", "Left", "Leg", "Linked", "Mail", "Media", "Misdeclared",
-    "Node", "NotAnIdentifier", "NotPossible", "Outcome", "Outgoing", "Part", "PartKind", "Payload", "Poll", "Posted",
+    "Moment", "Node", "NotAnIdentifier", "NotPossible", "Outcome", "Outgoing", "Part", "PartKind", "Payload", "Poll", "Posted",
     "Proof", "Quarantined", "Rate", "Raw", "Reacted", "Receipt", "Received", "Referred", "Refused", "Registry", "Renew",
     "Reply", "Request", "Response", "Result", "Retry", "Scheme", "Secret", "Send", "Sender", "Sent", "Session", "Step",
     "Stepped", "Stream", "Strength", "Token", "Typing", "Unknown", "Unreadable", "Unsigned", "Unused", "Verdict",

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 JSON = Any
+Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
+"""A time in a payload: ISO 8601, or Unix seconds or milliseconds, as number or text. Without a zone it is UTC."""
+
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Payload(BaseModel):
     """Base of payload models: only the fields that are read; others are ignored, and masked where bodies are shown.
-    A datetime may be ISO 8601, or Unix seconds or milliseconds, as number or text."""
+    Declare a time as `Moment`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -37,6 +41,14 @@ class Refused(Exception):
     """The signature, token or challenge is wrong: 401, counted, body not kept."""
 
 
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _whole(document: JSON) -> JSON:
+    text = json.dumps(document, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 @dataclass(frozen=True)
 class Raw:
     """One thing a provider gave us, exactly as it came: a request, a page, a frame or a mail. This is what `hilo.raw` keeps.
@@ -51,8 +63,10 @@ class Raw:
     door: str = "webhook"
 
     def json(self) -> JSON:
+        """The document. Half of a surrogate pair (an emoji cut in two) becomes U+FFFD: no UTF-8 could carry it further."""
         try:
-            return json.loads(self.body)
+            document = json.loads(self.body)
+            return _whole(document) if _HALF.search(self.body) else document
         except (ValueError, RecursionError) as error:
             raise Unreadable(f"body is not JSON: {type(error).__name__}") from error
 
