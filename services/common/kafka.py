@@ -413,10 +413,17 @@ class _Revoking(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
 class View:
     """Follows a compacted topic from its beginning, without a group: `apply` sees every record, in order per partition.
-    `start` returns once all that was there has been applied."""
+    `start` returns once all that was there has been applied. With `newest_only` it begins with what comes next."""
 
-    def __init__(self, settings: CommonSettings, topic: topics.Topic, apply: Callable[[Record], None]) -> None:
-        self._settings, self._topic, self._apply = settings, topic, apply
+    def __init__(
+        self,
+        settings: CommonSettings,
+        topic: topics.Topic,
+        apply: Callable[[Record], None],
+        *,
+        newest_only: bool = False,
+    ) -> None:
+        self._settings, self._topic, self._apply, self._newest_only = settings, topic, apply, newest_only
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._caught_up = asyncio.Event()
@@ -432,8 +439,12 @@ class View:
             raise BrokerAway(type(error).__name__) from error
         partitions = await partitions_of(consumer, self._settings.topic(self._topic.name))
         consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
+        if self._newest_only:
+            for partition, end in ends.items():
+                consumer.seek(partition, end)
+        else:
+            await consumer.seek_to_beginning(*partitions)
         self._task = asyncio.create_task(self._follow(consumer, ends))
         waiting = asyncio.create_task(self._caught_up.wait())
         await asyncio.wait((waiting, self._task), timeout=30, return_when=asyncio.FIRST_COMPLETED)
@@ -473,8 +484,12 @@ async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterat
         await consumer.start()
         partitions = await partitions_of(consumer, settings.topic(topic.name))
         consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
+        if self._newest_only:
+            for partition, end in ends.items():
+                consumer.seek(partition, end)
+        else:
+            await consumer.seek_to_beginning(*partitions)
         missing = set(partitions)
         while missing := {one for one in missing if await consumer.position(one) < ends[one]}:
             for messages in (await consumer.getmany(*missing, timeout_ms=200)).values():
