@@ -122,14 +122,14 @@ class Chat:
             raise Denied(403, "origin", "This site is not on the account's list of origins.")
         visit = protocol.visit(websocket.query_params, websocket.scope.get("subprotocols", []))
         if visit is None:
-            raise Denied(400, "refused", "A visitor is 22 to 64 of A-Z, a-z, 0-9, - and _; after is a number.")
-        thread = Thread(account.tenant, account.id, visit.visitor)
+            raise Denied(400, "refused", "A visitor is 22 to 128 of A-Z, a-z, 0-9, - and _; after is a number.")
         if self._count >= self._settings.chat_sockets:
             raise Denied(503, "overload", "Too many sockets; try again.")
+        who = self._who(account, visit, origin)
+        thread = Thread(account.tenant, account.id, who["thread"])
         if len(self._sockets.get(thread, ())) >= self._settings.chat_sockets_each:
             raise Closed(protocol.LATER, "too many sockets")
-        who = self._who(account, visit, origin)
-        marks = await self._known(account, thread, visit, websocket)
+        marks = await self._known(account, thread, visit, signed="user" in who, caller=_caller(websocket, self._settings))
         return Socket(websocket, account, thread, visit, who, self._parts, self._allowance(thread), marks)
 
     def _allowance(self, thread: Thread) -> Callable[[], bool]:
@@ -150,7 +150,7 @@ class Chat:
     def _who(self, account: Connected, visit: protocol.Visit, origin: str) -> Mapping[str, str]:
         """What the channel proves about the visitor. Our own page speaks for the account's first site."""
         origins = getattr(account.account, "origins", ()) or (origin,)
-        query = {"visitor": visit.visitor, **({"token": visit.token} if visit.token else {})}
+        query = {name: value for name in ("visitor", "token", "ref") if (value := getattr(visit, name))}
         headers = {"origin": origin if origin in origins else origins[0]}
         raw = Raw(b"", headers, query, "GET", received_at=self._parts.now(), door=session_of(account).name)
         try:
@@ -158,17 +158,20 @@ class Chat:
         except Refused as error:
             raise Closed(protocol.NOT_SIGNED, str(error)[:120]) from error
 
-    async def _known(self, account: Connected, thread: Thread, visit: protocol.Visit, websocket: WebSocket) -> Marks:
-        """Where the visitor's thread stands. Raises Closed for somebody who only knows the visitor's id."""
+    async def _known(self, account: Connected, thread: Thread, visit: protocol.Visit, *, signed: bool, caller: str) -> Marks:
+        """Where the thread stands. It is open to whom the site has signed for, to the holder of its resume token, and to
+        whoever comes to it first. Raises Closed."""
         now = self._parts.now()
         try:
-            if visit.resume:
+            if signed:
+                pass
+            elif visit.resume:
                 if not protocol.resumes(secret_of(account), thread, visit.resume, now):
                     raise Closed(protocol.NOT_YOURS, "resume token")
-            elif not self._arrivals.take(_caller(websocket, self._settings)):
+            elif not self._arrivals.take(caller):
                 raise Closed(protocol.LATER, "too many new visitors")
             elif not await self._parts.out.claim(thread, now):
-                raise Closed(protocol.NOT_YOURS, "visitor is known")
+                raise Closed(protocol.NOT_YOURS, "thread is taken")
             return await self._parts.out.returned(thread, now)
         except StoreAway as error:
             raise Denied(503, "away", "Not now; try again.") from error

@@ -1,8 +1,9 @@
 """What web chat and its widget say to each other, as values: the visit, the resume token, and the frames.
 
-The widget sends `message` and `edit` (with an `id` of its own, the same for every try), `typing`, `ack` and `read` (with the
-number of the last message received or seen) and `pong`. We send `welcome`, `accepted`, `retry` and `refused` (with that `id`),
-`message`, `edit`, `delete` and `typing` (numbered, from chat_out), `ping`, and close with one of the codes below.
+The widget sends `message`, `edit`, `choice` and `delete` (with an `id` of its own, the same for every try), `typing`, `ack` and
+`read` (with the number of the last message received or seen) and `pong`. We send `welcome`, `accepted`, `retry` and `refused`
+(with that `id`), `message`, `edit`, `delete` and `typing` (numbered, from chat_out), `ping`, and close with one of the codes
+below.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from services.ingest.chat_out import Said, Thread
 from services.ingest.contract import Secret
 
 PROTOCOL = "hilo.chat.1"
-# 128 bits take 22 characters of base64url: an id that nobody can guess.
-VISITOR = re.compile(r"[A-Za-z0-9_-]{22,64}")
+# 128 bits take 22 characters of base64url: a secret that nobody can guess.
+VISITOR = re.compile(r"[A-Za-z0-9_-]{22,128}")
 RESUME_FOR = timedelta(days=400)
 TYPING_FOR = timedelta(seconds=10)
-AHEAD = timedelta(minutes=5)
 
 TOO_BIG, RESTART, LATER = 1009, 1012, 1013
 UNSUPPORTED = 1003
@@ -37,7 +37,7 @@ ReceiptState = Literal["delivered", "read"]
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a socket asks for. Secrets come as subprotocols, where browsers can put them and logs do not show them, or in the
+    """What a socket asks for; `visitor` is the browser's own secret. Secrets come as subprotocols, where browsers can put them and logs do not show them, or in the
     query for programs."""
 
     visitor: str
@@ -50,19 +50,18 @@ class Visit:
 def visit(query: Mapping[str, str], subprotocols: list[str]) -> Visit | None:
     """None for what no widget of ours asks."""
     offered = dict(one.partition(".")[::2] for one in subprotocols if one != PROTOCOL)
-    visitor, after = query.get("visitor", ""), query.get("after") or "0"
-    ref = query.get("ref", "")
-    if not VISITOR.fullmatch(visitor) or not after.isdecimal() or len(after) > 15 or len(ref) > 200:
+    secret = {name: query.get(name) or offered.get(name, "") for name in ("visitor", "resume", "token")}
+    after, ref = query.get("after") or "0", query.get("ref", "")
+    if not VISITOR.fullmatch(secret["visitor"]) or not re.fullmatch(r"[0-9]{1,15}", after) or len(ref) > 256:
         return None
-    secrets = {name: query.get(name) or offered.get(name, "") for name in ("resume", "token")}
-    return Visit(visitor, int(after), secrets["resume"], secrets["token"], ref)
+    return Visit(secret["visitor"], int(after), secret["resume"], secret["token"], ref)
 
 
 # -- the resume token -----------------------------------------------------------------------------------------------------
 
 
 def resume_token(secret: Secret, thread: Thread, now: datetime) -> str:
-    """What proves that a visitor is the one who came first under this id."""
+    """What proves that a visitor is the one who came first to this thread."""
     issued = str(int(now.timestamp()))
     return f"{issued}.{_signature(secret.reveal(), thread, issued)}"
 
@@ -137,10 +136,10 @@ def frame(body: bytes) -> ForChannel | TypingNow | Seen | Pong | Junk:
     except ValidationError:
         return Junk("a frame is a JSON object with a type")
     match found.type:
-        case "message" | "edit" if found.id and len(found.id) <= 64:
+        case "message" | "edit" | "choice" | "delete" if found.id and len(found.id) <= 64:
             file = found.file
             return ForChannel(found.id, file.ref if file else None, file.media_type if file else None)
-        case "message" | "edit":
+        case "message" | "edit" | "choice" | "delete":
             return Junk("a message has an id of 1 to 64 characters")
         case "typing":
             return TypingNow()
@@ -151,27 +150,21 @@ def frame(body: bytes) -> ForChannel | TypingNow | Seen | Pong | Junk:
     return Junk("a frame of a type that is not known here", found.id)
 
 
-def too_early(sent_at: datetime | None, now: datetime) -> bool:
-    """A message from the future would stand last in the history for ever. The widget knows our clock from `welcome`."""
-    return sent_at is not None and sent_at > now + AHEAD
-
-
 # -- frames that we make --------------------------------------------------------------------------------------------------
 
 
-def receipt(said: Said, state: ReceiptState, now: datetime) -> bytes:
-    """The widget's word for a message of ours, as the channel reads it: it names the message and not its number."""
-    return orjson.dumps({"type": state, "id": said.piece, "sent_at": now.isoformat()})
+def receipt(said: Said, state: ReceiptState) -> bytes:
+    """The widget's word for our messages up to this one, as the channel reads it: it names the message and not its number."""
+    return orjson.dumps({"type": state, "id": said.piece})
 
 
-def referral(ref: str, now: datetime) -> bytes:
-    """The visitor came by a link of ours. The id makes it one fact, however often the page is opened."""
-    return orjson.dumps({"type": "referral", "id": f"ref-{ref}", "ref": ref, "sent_at": now.isoformat()})
+START = orjson.dumps({"type": "start"})  # what the channel reads when a visitor comes by a link of ours
 
 
-def welcome(resume: str, last: int, title: str, language: str | None, now: datetime) -> dict[str, Any]:
+def welcome(thread: Thread, resume: str, last: int, title: str, language: str | None, now: datetime) -> dict[str, Any]:
     return {
         "type": "welcome",
+        "thread": thread.thread,
         "resume": resume,
         "last": last,
         "title": title,

@@ -135,7 +135,7 @@ class Socket:
     async def _greet(self) -> None:
         stored, now = self.account.stored, self.parts.now()
         resume = protocol.resume_token(secret_of(self.account), self.thread, now)
-        await self._send(protocol.welcome(resume, self._sent, stored.title, stored.language, now))
+        await self._send(protocol.welcome(self.thread, resume, self._sent, stored.title, stored.language, now))
 
     async def _ping(self) -> None:
         """So that either side notices when the other has gone without a word."""
@@ -211,7 +211,7 @@ class Socket:
         """`accepted` once it is on the log; `retry` when it is not sure to be; `refused` for what never will be."""
         raw = self._raw(body)
         outcome = read([self.account], raw)
-        reason = _unusable(outcome, raw.received_at) or await self._wrong_file(message)
+        reason = _unusable(outcome) or await self._wrong_file(message)
         if reason:
             await self._refuse(message.id, reason)
             return
@@ -258,9 +258,9 @@ class Socket:
             return
         try:
             found = await self.parts.out.after(*self._place, before, min(upto - before, BATCH))
-            for said in filter(protocol.is_message, found):
-                raw = self._raw(protocol.receipt(said, state, self.parts.now()))
-                await self.parts.intake.take([self.account], raw)
+            messages = [said for said in found if protocol.is_message(said)]
+            if messages:
+                await self.parts.intake.take([self.account], self._raw(protocol.receipt(messages[-1], state)))
             upto = found[-1].n if found else upto
             await self.parts.out.mark(self.thread, state, upto)
         except (Away, Poison):
@@ -275,19 +275,13 @@ class Socket:
                 await self.parts.publisher.emit(topics.LIVE, outcome.live)
 
     async def _refer(self) -> None:
-        """The visitor came by a link of ours; the widget names it again until it has been heard."""
-        raw = self._raw(protocol.referral(self.visit.ref, self.parts.now()))
+        """The visitor came by a link of ours. If it cannot be taken now, the first message says it again."""
         with suppress(Away, Poison):
-            await self.parts.intake.take([self.account], raw)
-            await self._send({"type": "referred", "ref": self.visit.ref})
+            await self.parts.intake.take([self.account], self._raw(protocol.START))
 
 
-def _unusable(outcome: Outcome, now: datetime) -> str | None:
+def _unusable(outcome: Outcome) -> str | None:
     """Why a message cannot be taken, for the widget. A bug of ours is no reason: the message is kept and can be replayed."""
-    if outcome.quarantined and not any(one.bug for one in outcome.quarantined):
-        return outcome.quarantined[0].reason
-    if not outcome.quarantined and not outcome.events:
-        return "there is nothing in it"
-    if any(protocol.too_early(event.data.at, now) for event in outcome.events):
-        return "sent_at: it is in the future"
-    return None
+    if outcome.quarantined:
+        return None if any(one.bug for one in outcome.quarantined) else outcome.quarantined[0].reason
+    return None if outcome.events else "there is nothing in it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import urlencode
 
 from joserfc import jwt
@@ -110,7 +111,7 @@ class Chosen(Numbered):
 
 
 class Seen(Numbered):
-    """`id` is the piece that was shown."""
+    """`id` is the piece that came or was shown."""
 
 
 # -- who connects -----------------------------------------------------------------------------------------------------
@@ -247,10 +248,19 @@ def deleted(account: WebChat, d: Seen) -> Facts:
     yield Deleted(id=f"{thread}:{d.id}", at=None, thread=thread, sender=sender_of(account, d.around))
 
 
+def delivered(account: WebChat, s: Seen) -> Facts:
+    """The widget has everything up to this piece."""
+    yield _receipt(account, s, "delivered")
+
+
 def seen(account: WebChat, s: Seen) -> Facts:
     """Everything up to the piece that was shown."""
+    yield _receipt(account, s, "read")
+
+
+def _receipt(account: WebChat, s: Seen, state: Literal["delivered", "read"]) -> Receipt:
     who = sender_of(account, s.around).id
-    yield Receipt(id=s.id, at=None, party=who, thread=s.around.thread, state="read", correlation=s.id, up_to=True)
+    return Receipt(id=s.id, at=None, party=who, thread=s.around.thread, state=state, correlation=s.id, up_to=True)
 
 
 def typing(account: WebChat, f: Frame) -> Facts:
@@ -316,6 +326,7 @@ CHANNEL = Channel(
         "choice": chosen,
         "edit": edited,
         "delete": deleted,
+        "delivered": delivered,
         "read": seen,
         "typing": typing,
     },
