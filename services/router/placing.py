@@ -6,7 +6,6 @@ conversation, put right by a newer map), and again until nothing waits. Inputs o
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from services.router.outputs import Change
 from services.router.protocol import Conversations
 from services.router.state import Conversation, LegRecord
 from services.router.stores import Hint, Known
+from services.router.together import all_of
 
 PLACES = 200_000
 
@@ -65,7 +65,7 @@ class _Batch:
             await self._round(await self._holders())
         await self._driver.publish(self._touched.values())
         unsettled = {one.conversation.id for one in self._placed.values() if one.conversation.check}
-        await asyncio.gather(*(self._driver.reconcile(one) for one in sorted(unsettled)))
+        await all_of(*(self._driver.reconcile(one) for one in sorted(unsettled)))
         return [self._placed[number] for number in range(len(self._inputs))]
 
     def _first(self, leg: str) -> Input:
@@ -79,7 +79,7 @@ class _Batch:
         missing = [leg for leg in self._queues if leg not in holders]
         if missing:
             hints = await self._store.hints(missing)
-            found = await asyncio.gather(*(self._look_up(leg, hints.get(leg)) for leg in missing))
+            found = await all_of(*(self._look_up(leg, hints.get(leg)) for leg in missing))
             holders.update((leg, c) for leg, c in zip(missing, found, strict=True) if c is not None)
         for leg, c in holders.items():
             self._placer.remember(leg, c.id)
@@ -128,7 +128,7 @@ class _Batch:
         for leg, c in holders.items():
             by_conversation[c.id].append(leg)
         fresh = {c.id: c for c in holders.values()}
-        await asyncio.gather(*(self._one(fresh[key], legs) for key, legs in by_conversation.items()))
+        await all_of(*(self._one(fresh[key], legs) for key, legs in by_conversation.items()))
 
     async def _one(self, c: Conversation, legs: list[str]) -> None:
         """All that waits for a conversation: what can be applied in one compare-and-set, else one step for each other leg."""
@@ -144,7 +144,7 @@ class _Batch:
             if after.out:  # also what a delivery before this one left unpublished
                 self._touched[c.id] = after
         if change.after is c:
-            await asyncio.gather(*(self._step(c, leg) for leg in legs if leg in self._queues))
+            await all_of(*(self._step(c, leg) for leg in legs if leg in self._queues))
 
     def _apply(self, change: Change, leg: str) -> tuple[Change, list[tuple[int, str]]]:
         """Apply the leg's inputs from the first to the first that needs a step before it."""

@@ -4,7 +4,6 @@ faster. Nothing here decides; every method may be stopped at any point and done 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from services.router.conversations import Attach, Go, Held, Meet, Open, Opening,
 from services.router.outputs import Change, committed
 from services.router.state import Conversation, LegRecord, OutboxItem, milliseconds
 from services.router.stores import ConversationStore, Hint, Known
+from services.router.together import all_of
 
 Clock = Callable[[], datetime]
 OpeningOf = Callable[[LegRecord], Opening]
@@ -266,7 +266,7 @@ class Conversations:
 
     async def publish(self, conversations: Iterable[Conversation]) -> None:
         """Send what waits in these outboxes as they were read or written, and remove it once it is acknowledged."""
-        await asyncio.gather(*(self._publish(c) for c in conversations if c.out))
+        await all_of(*(self._publish(c) for c in conversations if c.out))
 
     async def _publish(self, c: Conversation) -> None:
         await self._outbox.send(c.id, c.out)

@@ -371,6 +371,11 @@ def _handoff_head(conversation: Conversation) -> HandoffHead | None:
 # -- as MongoDB keeps it ------------------------------------------------------------------------------------------------
 
 
+def _pairs(values: Mapping[str, str]) -> list[list[str]]:
+    """Other people's names may hold what MongoDB reads as a path."""
+    return [[name, value] for name, value in values.items()]
+
+
 def _leg_document(leg: LegRecord) -> Document:
     moved = leg.moved
     return {
@@ -394,7 +399,7 @@ def _leg_document(leg: LegRecord) -> Document:
         "last": leg.last,
         "sent": leg.sent,
         "win": leg.window,
-        "ctx": dict(leg.context),
+        "ctx": _pairs(leg.context),
         "ctx_at": leg.context_at,
         "pid": leg.last_id,
         "entry": leg.last_entry,
@@ -423,7 +428,7 @@ def _leg(d: Document) -> LegRecord:
         last=d["last"],
         sent=d["sent"],
         window=d["win"],
-        context=d["ctx"],
+        context=dict(d["ctx"]),
         context_at=d["ctx_at"],
         last_id=d["pid"],
         last_entry=d["entry"],
@@ -438,8 +443,12 @@ def _part_document(part: Part) -> Document:
         "media_type": part.media_type,
         "name": part.name,
         "size": part.size,
-        "data": dict(part.data),
+        "data": _pairs(part.data),
     }
+
+
+def _part(d: Document) -> Part:
+    return Part(**{**d, "data": dict(d["data"])})
 
 
 def _handoff_document(h: Handoff | None) -> Document | None:
@@ -478,8 +487,8 @@ def _handoff(d: Document | None) -> Handoff | None:
         reason=d["why"],
         waits_for=d["waits"],
         waits_as=d["as"],
-        say=tuple(Part(**one) for one in d["say"]),
-        then=tuple(Part(**one) for one in d["then"]),
+        say=tuple(_part(one) for one in d["say"]),
+        then=tuple(_part(one) for one in d["then"]),
         ways=tuple(d["ways"]),
         used=tuple(d["used"]),
         author=d["author"] and Author(**d["author"]),
