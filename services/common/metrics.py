@@ -22,6 +22,7 @@ MEDIA = Counter("hilo_media_total", "Media fetched, by result", ["channel", "res
 CONSUMED = Counter("hilo_consumed_total", "Records handled", ["group", "topic"])
 UNKNOWN_TYPES = Counter("hilo_unknown_types_total", "Events of a type that this version does not know", ["group", "type"])
 DEAD = Counter("hilo_dead_letters_total", "Records set aside", ["stage"])
+DEAD_OPEN = Gauge("hilo_dead_letters_open", "Dead letters that wait for a decision")
 BATCH_SECONDS = Histogram(
     "hilo_batch_seconds", "Duration of one batch, effects and acknowledgements included", ["group"], buckets=FAST
 )
