@@ -613,7 +613,8 @@ class ChannelDeclared(Data):
 
 class AccountDescribed(Data):
     """An account without its secrets. `invite` is where a handoff link leads on this account, with `{code}` in it: a
-    wa.me link, a chat page. `contact` is the account's own public data, which a public answer may name."""
+    wa.me link, a chat page. `contact` is the account's own public data, which a public answer may name. Accounts of one `group`
+    share a customer's conversation."""
 
     type: Literal["hilo.account.described.v1"] = "hilo.account.described.v1"
     tenant: str
@@ -621,6 +622,7 @@ class AccountDescribed(Data):
     account: str
     title: str = ""
     queue: str = "default"
+    group: str = "default"
     language: str | None = None
     state: Literal["active", "paused", "removed"] = "active"
     invite: str | None = None
