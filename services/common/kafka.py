@@ -484,12 +484,8 @@ async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterat
         await consumer.start()
         partitions = await partitions_of(consumer, settings.topic(topic.name))
         consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
-        if self._newest_only:
-            for partition, end in ends.items():
-                consumer.seek(partition, end)
-        else:
-            await consumer.seek_to_beginning(*partitions)
         missing = set(partitions)
         while missing := {one for one in missing if await consumer.position(one) < ends[one]}:
             for messages in (await consumer.getmany(*missing, timeout_ms=200)).values():
