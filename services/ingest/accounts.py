@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
+from services.common import metrics
 from services.common.auth import Keyring
 from services.common.errors import Away, Problem, StoreAway, conflict, not_found
 from services.common.logs import log
@@ -220,9 +221,7 @@ class Accounts:
             try:
                 await self.refresh()
             except Away as error:
-                if not self.away:
-                    log().warning("away", part=error.part, reason=str(error))
-                self.away = True
+                self._set_away(error)
             try:
                 await asyncio.wait_for(self._stopping.wait(), self._refresh_s)
             except TimeoutError:
@@ -235,7 +234,14 @@ class Accounts:
             found = await self._accounts.find(since).to_list(None)
         for document in found:
             await self._learn(document)
-        self.away = False
+        self._set_away(None)
+
+    def _set_away(self, error: Away | None) -> None:
+        if self.away != (error is not None):
+            self.away = error is not None
+            metrics.AWAY.labels("store").set(self.away)
+            if error:
+                log().warning("away", part=error.part, reason=str(error))
 
     # -- reading
 

@@ -3,6 +3,7 @@
 # No postponed annotations: FastAPI reads those of the route below, whose types are made inside a function.
 
 from datetime import UTC, datetime
+from typing import Any, get_args
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from services.common.auth import Auth
 from services.ingest import rawlog
 from services.ingest.api import tenant_of
+from services.ingest.contract.facts import StepType
 from services.ingest.journey import Journey, Told
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks import Turned, read_body
@@ -33,24 +35,35 @@ class JourneyTaken(BaseModel):
     ignored: list[rawlog.Passed]
 
 
-BATCH = {
-    "required": True,
-    "content": {
-        "application/json": {
-            "schema": {
+STEP: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "type", "identities"],
+    "properties": {
+        "id": {"type": "string", "description": "Yours: the same id again is the same event"},
+        "type": {"type": "string", "enum": list(get_args(StepType))},
+        "at": {"type": "string", "format": "date-time"},
+        "identities": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
                 "type": "object",
-                "required": ["events"],
-                "properties": {"events": {"type": "array", "maxItems": 500, "items": {"type": "object"}}},
-            }
-        }
+                "required": ["scheme", "value"],
+                "properties": {name: {"type": "string"} for name in ("scheme", "value", "scope")},
+            },
+        },
+        "title": {"type": "string"},
+        "url": {"type": "string", "format": "uri"},
+        "data": {"type": "object"},
     },
 }
+BATCH: dict[str, Any] = {"type": "object", "required": ["items"], "properties": {"items": {"type": "array", "items": STEP}}}
+BODY = {"required": True, "content": {"application/json": {"schema": {"oneOf": [BATCH, STEP]}}}}
 
 
 def journey_router(auth: Auth, journey: Journey, settings: IngestSettings) -> APIRouter:
     router = APIRouter(tags=["journey"])
 
-    @router.post("/v1/journey", openapi_extra={"requestBody": BATCH})
+    @router.post("/v1/journey", openapi_extra={"requestBody": BODY})
     async def post_journey(request: Request, account: str | None = None) -> JourneyTaken:
         """Tell up to 500 steps of customers' journeys. The same batch again is the same events. The caller has a key with the
         scope `ingest`, or signs after Standard Webhooks and names the account."""

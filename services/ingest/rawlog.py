@@ -72,6 +72,11 @@ class Verdict(BaseModel):
         return sum(one.count for one in self.ignored)
 
     @property
+    def whole(self) -> SetAside | None:
+        """Why the input was set aside as a whole, by its door or because it could not be read; None if it was not."""
+        return self.quarantined[0] if self.items == 1 and self.quarantined and not self.quarantined[0].path else None
+
+    @property
     def balances(self) -> bool:
         return self.items == self.normalized + len(self.quarantined) + self.ignored_count
 

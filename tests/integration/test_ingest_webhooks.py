@@ -19,7 +19,7 @@ from services.common import topics as t
 from services.common.auth import Keyring
 from services.common.events import DeadLettered, MessageReceived
 from services.common.kafka import create_topics
-from services.common.metrics import CHANNEL_BUGS, INPUTS, ITEMS, UNKNOWN_KINDS
+from services.common.metrics import AWAY, CHANNEL_BUGS, INPUTS, ITEMS, UNKNOWN_KINDS
 from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
 from services.common.vault import DEMO_KEY, Vault
@@ -471,12 +471,11 @@ async def test_while_the_store_is_away_known_accounts_are_served_and_others_are_
         unknown = await send(client, message(1), url="/webhooks/pigeon/nobody")
         known = await send(client, message(1))
 
-        async def red() -> bool:
-            return (await client.get("/readyz")).status_code == 503
-
-        await until(red)
+        await until(lambda: counted(AWAY, "store") == 1)
+        ready = await client.get("/readyz")
     await store.stop()
 
     assert (known.status_code, unknown.status_code) == (200, 503)
     assert unknown.headers["retry-after"] == "2"
+    assert ready.status_code == 200
     assert len(await events(own, t.EVENTS)) == 1

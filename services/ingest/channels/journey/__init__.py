@@ -25,6 +25,7 @@ from services.ingest.contract import (
     Payload,
     Posted,
     Raw,
+    Secret,
     Sender,
     Stepped,
 )
@@ -33,6 +34,9 @@ from services.ingest.contract.facts import StepType
 
 class Journey(Account):
     site: str = Field(description="Name of your site, e.g. shop.example: its visitors and users are known within it")
+    signing_secret: Secret | None = Field(
+        None, description="For a server that signs after Standard Webhooks instead of using an API key, as whsec_..."
+    )
 
 
 def plain(value: JSON) -> JSON:
