@@ -1,0 +1,222 @@
+"""The projector: a batch of the log becomes entries, then journal, then marks; only then does the commit follow.
+
+Every step may be repeated, by this process or by a zombie that still thinks it owns the partition: what is written is the
+same. Nothing is skipped, since a mark passes an offset only when everything up to it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from services.common import metrics, topics
+from services.common.cloudevents import Event, Record
+from services.common.events import ConversationEvent, Data, Fact, IdentityMapped, MessageAppended
+from services.common.kafka import DeadLetters, read
+from services.timeline import cases, entries, surroundings
+from services.timeline.binding import bind
+from services.timeline.entries import Projected
+from services.timeline.facets import Change, folded
+from services.timeline.lanes import position
+from services.timeline.order import NOWHERE, id_bytes
+from services.timeline.stores import PLACE, Journaled, TimelineStore
+
+TOPICS = (topics.CUSTOMER_EVENTS, topics.CONVERSATION_EVENTS, topics.IDENTITY_MAP, topics.DEAD, topics.CHANNELS)
+STAGE = "timeline"
+SPOKEN = frozenset(("message", "comment", "mention", "review", "call", "note"))
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An event with its position and what it does to entries."""
+
+    position: int
+    event: Event[Data]
+    projected: Projected
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry belongs: whose history, which conversation, where in the order."""
+
+    identifiers: tuple[str, ...]
+    conversation: str | None
+    kind: str
+    key: bytes
+
+
+@dataclass(slots=True)
+class Shown:
+    """What became of the entries of a batch: which ones stand for which, and where they belong."""
+
+    instead: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    more: dict[int, list[bytes]] = field(default_factory=dict)
+    places: dict[bytes, Place] = field(default_factory=dict)
+
+    def of(self, placed: Placed) -> list[bytes]:
+        """The entries that this event shows, each once; what has no base yet is shown by the event that brings it."""
+        named = [*placed.projected.shown, *self.more.get(placed.position, ())]
+        found = [entry for one in named for entry in self.instead.get(one, (one,))]
+        return [entry for entry in dict.fromkeys(found) if entry in self.places]
+
+
+def project(event: Event[Data]) -> Projected:
+    match event.data:
+        case Fact():
+            return entries.project(event)  # type: ignore[arg-type]  # the match has narrowed the data
+        case ConversationEvent():
+            return cases.project(event)  # type: ignore[arg-type]
+        case MessageAppended():
+            return cases.appended(event)  # type: ignore[arg-type]
+    return Projected()
+
+
+class Projector:
+    """Handles the batches of the group `timeline`. Returning means that everything is durable."""
+
+    def __init__(self, store: TimelineStore, dead: DeadLetters, group: str = STAGE) -> None:
+        self._store, self._dead, self._group = store, dead, group
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        lanes = await self._store.lanes.of(records)
+        events = await read(records, self._dead, self._group)
+        by: dict[str, list[Placed]] = {}
+        for record, event in events:
+            assert record.partition is not None
+            at = position(lanes[record.topic, record.partition], record.offset)
+            by.setdefault(event.tenant, []).append(Placed(at, event, project(event)))
+        items = [item for tenant, batch in by.items() for item in await self._tenant(tenant, batch)]
+        await self._store.journal(first_of_each(items))
+        await self._store.raise_marks(ends_of(records, lanes))
+        _measure(event for _, event in events)
+
+    async def _tenant(self, tenant: str, batch: Sequence[Placed]) -> list[Journaled]:
+        """Write all of one tenant's events, then say who should hear of them."""
+        changes = folded(change for one in batch for change in one.projected.changes)
+        await self._store.write(tenant, changes.values())
+        await surroundings.write(self._store, tenant, [(one.position, one.event) for one in batch])
+        shown = Shown(await self._bind(tenant, changes.values()))
+        for one in batch:
+            if mark := one.projected.watermark:
+                covered = await self._store.mark_receipt(tenant, mark.channel, mark.account, mark.party, mark.state, mark.ms)
+                shown.more[one.position] = covered
+        await self._erase(tenant, changes.values())
+        named = {entry for one in batch for entry in (*one.projected.shown, *shown.more.get(one.position, ()))}
+        shown.places = await self._places(tenant, {e for one in named for e in shown.instead.get(one, (one,))})
+        await self._store.conversations(tenant, surroundings.latest(_spoken(shown.places)))
+        return await self._journaled(tenant, batch, shown)
+
+    async def _bind(self, tenant: str, changes: Iterable[Change]) -> dict[bytes, tuple[bytes, ...]]:
+        """Pass on what waits on documents that this batch touched; answer which entries they stand for."""
+        waiting = await self._store.documents(tenant, [change.entry for change in changes if change.bind])
+        bound = bind(waiting)
+        if bound.passed:
+            await self._store.write(tenant, folded(bound.passed).values())
+        if bound.wiped:
+            await self._store.write(tenant, bound.wiped)
+        return dict(bound.shown)
+
+    async def _erase(self, tenant: str, changes: Iterable[Change]) -> None:
+        """Erase again what came after its identifier was erased. The map's record and the event may come in any order:
+        each side looks for the other after it has written."""
+        by: dict[str, list[bytes]] = {}
+        for change in changes:
+            base = change.highest.get("b")
+            if base and isinstance(base, dict) and base.get("i"):
+                by.setdefault(base["i"], []).append(change.entry)
+        if by:
+            for identifier, number in (await self._store.erased(tenant, by)).items():
+                await self._store.erase(tenant, identifier, number, by[identifier])
+
+    async def _places(self, tenant: str, wanted: Iterable[bytes]) -> dict[bytes, Place]:
+        found = {}
+        for one in await self._store.documents(tenant, wanted, PLACE):
+            if "b" in one:
+                whose = one["b"].get("i")
+                identifiers = tuple(whose) if isinstance(whose, list) else (whose,) if whose else ()
+                key = bytes(one.get("k", NOWHERE))
+                found[bytes(one["_id"])] = Place(identifiers, one.get("cv", {}).get("id"), one["b"]["kd"], key)
+        return found
+
+    async def _journaled(self, tenant: str, batch: Sequence[Placed], shown: Shown) -> list[Journaled]:
+        named = {place.conversation for place in shown.places.values() if place.conversation}
+        named |= {one.event.data.conversation_id for one in batch if isinstance(one.event.data, ConversationEvent)}
+        listeners = await self._store.listeners(tenant, named)
+        items = []
+        for one in batch:
+            seen = shown.of(one)
+            subjects = subjects_of(one.event.data, [shown.places[entry] for entry in seen], listeners)
+            if subjects:
+                kind = kind_of(one)
+                data = surroundings.journaled(one.event.data)
+                items.append(Journaled(id_bytes(one.event.id), tenant, one.position, subjects, tuple(seen), kind, data))
+        return items
+
+
+def subjects_of(data: Data, places: Sequence[Place], listeners: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Who hears of it: streams of these identifiers, conversations, queues, agents and customers."""
+    found = [subject for place in places for subject in _of_place(place, listeners)]
+    match data:
+        case ConversationEvent():
+            found += [f"v:{data.conversation_id}", f"i:{data.anchor}", *listeners.get(data.conversation_id, ())]
+            if data.head.customer_id:
+                found.append(f"c:{data.head.customer_id}")
+        case IdentityMapped():
+            found.append(f"i:{data.identifier}")
+            found += [f"c:{one}" for one in (data.customer_id, data.previous) if one]
+    return tuple(dict.fromkeys(found))
+
+
+def _of_place(place: Place, listeners: dict[str, tuple[str, ...]]) -> list[str]:
+    found = [f"i:{identifier}" for identifier in place.identifiers]
+    if place.conversation:
+        found += [f"v:{place.conversation}", *listeners.get(place.conversation, ())]
+    return found
+
+
+def kind_of(placed: Placed) -> str:
+    """What a client is told: a new entry, or one that changed; a customer's identifiers; a conversation's state."""
+    match placed.event.data:
+        case IdentityMapped():
+            return "moved"
+        case ConversationEvent():
+            return "state"
+    return "new" if any(change.new for change in placed.projected.changes) else "revised"
+
+
+def first_of_each(items: Iterable[Journaled]) -> list[Journaled]:
+    """A doubled record in one batch is journaled where it stood first."""
+    found: dict[bytes, Journaled] = {}
+    for item in items:
+        known = found.get(item.id)
+        if known is None or item.position < known.position:
+            found[item.id] = item
+    return list(found.values())
+
+
+def ends_of(records: Iterable[Record], lanes: dict[tuple[str, int], int]) -> dict[int, int]:
+    ends: dict[int, int] = {}
+    for record in records:
+        assert record.partition is not None
+        lane = lanes[record.topic, record.partition]
+        ends[lane] = max(ends.get(lane, 0), record.offset + 1)
+    return ends
+
+
+def _spoken(places: dict[bytes, Place]) -> list[tuple[str, bytes, bytes]]:
+    return [
+        (place.conversation, place.key, entry)
+        for entry, place in places.items()
+        if place.conversation and place.kind in SPOKEN and place.key != NOWHERE
+    ]
+
+
+def _measure(events: Iterable[Event[Data]]) -> None:
+    now, clock = datetime.now(UTC), metrics.EVENT_AGE.labels(STAGE)
+    for event in events:
+        if isinstance(event.data, Fact) and event.origin == "live":
+            clock.observe(max(0.0, (now - event.data.received_at).total_seconds()))
+
+
+__all__ = ["TOPICS", "Projector", "first_of_each"]

@@ -1,0 +1,81 @@
+"""What an event does to an entry, as facets under MongoDB's `$max` and `$min`. Pure.
+
+A facet is a document whose first field `v` is its version, or a plain number or binary. The store keeps the highest or the
+lowest, whatever order, doubles and batches the events come in: commutative and idempotent without reading first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+Value = int | bytes | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An update of one entry. `bind`: what waits on this document (a receipt by piece, the words of a queued message) may
+    now belong to another, so it is read again after the write."""
+
+    entry: bytes
+    highest: Mapping[str, Value] = field(default_factory=dict)
+    lowest: Mapping[str, Value] = field(default_factory=dict)
+    bind: bool = False
+
+    @property
+    def new(self) -> bool:
+        """Whether it brings the entry into being: then an insert is tried first, which is twice as fast."""
+        return "b" in self.highest
+
+
+def rank_of(value: Value) -> int | bytes:
+    """What the store compares first."""
+    if isinstance(value, Mapping):
+        found = value["v"]
+        assert isinstance(found, int | bytes)
+        return found
+    return value
+
+
+def _above(one: Value, other: Value) -> bool:
+    return rank_of(one) > rank_of(other)  # type: ignore[operator]  # one path always holds one type
+
+
+def merged(one: Change, other: Change) -> Change:
+    """Both changes of the same entry as one, by the comparison that the store would make."""
+    highest, lowest = dict(one.highest), dict(one.lowest)
+    for path, value in other.highest.items():
+        if path not in highest or _above(value, highest[path]):
+            highest[path] = value
+    for path, value in other.lowest.items():
+        if path not in lowest or _above(lowest[path], value):
+            lowest[path] = value
+    return Change(one.entry, highest, lowest, one.bind or other.bind)
+
+
+def folded(changes: Iterable[Change]) -> dict[bytes, Change]:
+    """One change per entry: a batch often holds a message with its receipts."""
+    by: dict[bytes, Change] = {}
+    for change in changes:
+        known = by.get(change.entry)
+        by[change.entry] = merged(known, change) if known else change
+    return by
+
+
+def operators(change: Change) -> dict[str, dict[str, Value]]:
+    """The update's operators; MongoDB refuses empty ones."""
+    both = {"$max": dict(change.highest), "$min": dict(change.lowest)}
+    return {name: values for name, values in both.items() if values}
+
+
+def document(tenant: str, change: Change) -> dict[str, object]:
+    """What the upsert would insert."""
+    made: dict[str, object] = {"_id": change.entry, "tn": tenant}
+    for values in (change.highest, change.lowest):
+        for path, value in values.items():
+            *parents, leaf = path.split(".")
+            at = made
+            for parent in parents:
+                at = at.setdefault(parent, {})  # type: ignore[assignment]  # only documents have children
+            at[leaf] = value
+    return made

@@ -1,0 +1,273 @@
+"""MongoDB of the timeline: what the projector writes. Only the projector writes here, so a rebuild gives the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from services.common.mongo import (
+    ASCENDING,
+    DESCENDING,
+    Collection,
+    Document,
+    IndexModel,
+    InsertOne,
+    Mongo,
+    UpdateMany,
+    UpdateOne,
+    bulk,
+    reaching,
+)
+from services.timeline.facets import Change, document, operators
+from services.timeline.lanes import Lanes, position
+from services.timeline.order import BOTTOM, NOWHERE, TOP
+
+DEAD_DAYS = 30
+# What a reader of an entry's document needs to know where it belongs.
+PLACE = {"b.i": 1, "b.kd": 1, "cv.id": 1, "k": 1}
+
+
+def index(*keys: tuple[str, int], **options: Any) -> IndexModel:
+    return IndexModel(list(keys), **options)
+
+
+def _upward(*names: str) -> list[tuple[str, int]]:
+    return [(name, ASCENDING) for name in names]
+
+
+# page, conversation and rare kinds: the three ways in which entries are listed.
+ENTRIES = (
+    index(*_upward("tn", "b.i"), ("k", DESCENDING), name="page"),
+    index(
+        *_upward("tn", "cv.id"),
+        ("k", DESCENDING),
+        name="conv",
+        partialFilterExpression={"cv.id": {"$exists": True}},
+    ),
+    index(*_upward("tn", "b.i", "b.kd"), ("k", DESCENDING), name="kind", partialFilterExpression={"b.rare": True}),
+)
+CONVERSATIONS = (
+    index(*_upward("tn", "h.state"), ("act", DESCENDING), name="state"),
+    index(*_upward("tn", "h.state", "h.agent", "h.queue"), ("act", DESCENDING), name="queue"),
+    index(*_upward("tn", "h.customer"), ("act", DESCENDING), name="customer"),
+    index(*_upward("tn", "h.pub"), ("act", DESCENDING), name="public", partialFilterExpression={"h.pub": True}),
+    index(*_upward("tn", "h.due", "_id"), name="due", partialFilterExpression={"h.due": {"$exists": True}}),
+)
+IDENTITIES = (index(*_upward("tn", "m.c"), name="customer"), index(*_upward("tn", "was"), name="was"))
+DEAD = (index(*_upward("tn", "dec.decision"), ("at", DESCENDING), ("_id", DESCENDING), name="state"),)
+
+
+def journal_indexes(days: float) -> tuple[IndexModel, ...]:
+    return (
+        index(*_upward("p"), name="position"),
+        index(*_upward("tn", "s", "p"), name="subject"),
+        index(*_upward("x"), name="age", expireAfterSeconds=int(days * 86400)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Journaled:
+    """An event as the live feed needs it: where it stands, who listens to what, and which entries it shows."""
+
+    id: bytes
+    tenant: str
+    position: int
+    subjects: tuple[str, ...]
+    entries: tuple[bytes, ...]
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Collections:
+    """The collections of one generation. The journal is shared: its positions are the log's."""
+
+    def __init__(self, mongo: Mongo, generation: str) -> None:
+        database = mongo.database("timeline")
+        self.generation = generation
+        self.entries: Collection = database[f"entries_{generation}"]
+        self.identities: Collection = database[f"identities_{generation}"]
+        self.conversations: Collection = database[f"conversations_{generation}"]
+        self.receipts: Collection = database[f"receipts_{generation}"]
+        self.dead: Collection = database[f"dead_{generation}"]
+        self.channels: Collection = database[f"channels_{generation}"]
+        self.accounts: Collection = database[f"accounts_{generation}"]
+        self.journal: Collection = database["journal"]
+        self.marks: Collection = database["marks"]
+        self.lanes: Collection = database["lanes"]
+
+
+class TimelineStore:
+    """Writes of the projector. Every method may be called twice with the same, by two processes at once."""
+
+    def __init__(self, mongo: Mongo, generation: str, journal_days: float = 3) -> None:
+        self.collections = c = Collections(mongo, generation)
+        self.lanes = Lanes(c.lanes, c.journal, c.marks, generation)
+        self._days = journal_days
+
+    async def start(self) -> None:
+        """Indexes; and the first generation of a database is the live one."""
+        c = self.collections
+        wanted = (
+            (c.entries, ENTRIES),
+            (c.conversations, CONVERSATIONS),
+            (c.identities, IDENTITIES),
+            (c.dead, (*DEAD, index(*_upward("at"), name="age", expireAfterSeconds=DEAD_DAYS * 86400))),
+            (c.journal, journal_indexes(self._days)),
+        )
+        async with reaching():
+            for collection, indexes in wanted:
+                await collection.create_indexes(list(indexes))
+            await c.marks.update_one({"_id": "live"}, {"$setOnInsert": {"gen": c.generation}}, upsert=True)
+        await self.lanes.epoch()
+
+    async def stop(self) -> None:
+        pass
+
+    async def write(self, tenant: str, changes: Iterable[Change]) -> None:
+        """Entries that come into being are inserted, which is twice as fast; what exists already is upserted."""
+        every = list(changes)
+        fresh = [change for change in every if change.new]
+        rest = [change for change in every if not change.new]
+        done = await bulk(self.collections.entries, [InsertOne(document(tenant, change)) for change in fresh])
+        rest += [fresh[place] for place in done.duplicates]
+        await upsert(self.collections.entries, [({"_id": c.entry, "tn": tenant}, operators(c)) for c in rest])
+
+    async def documents(self, tenant: str, entries: Iterable[bytes], fields: Mapping[str, int] | None = None) -> list[Document]:
+        wanted = list(set(entries))
+        if not wanted:
+            return []
+        async with reaching():
+            found: list[Document] = await self.collections.entries.find({"_id": {"$in": wanted}, "tn": tenant}, fields).to_list(
+                None
+            )
+        return found
+
+    async def journal(self, items: Sequence[Journaled]) -> None:
+        """One document per event, at its first position: an event that is there already was pushed from there."""
+        now = datetime.now(UTC)
+        documents = [
+            {
+                "_id": item.id,
+                "tn": item.tenant,
+                "p": item.position,
+                "s": list(item.subjects),
+                "e": list(item.entries),
+                "kd": item.kind,
+                "d": dict(item.data),
+                "x": now,
+            }
+            for item in items
+        ]
+        await bulk(self.collections.journal, [InsertOne(one) for one in documents])
+
+    async def raise_marks(self, ends: Mapping[int, int]) -> None:
+        """Everything below these offsets is written. Must come last, and before the commit."""
+        generation = self.collections.generation
+        await upsert(
+            self.collections.marks,
+            [({"_id": f"{generation}/{lane}"}, {"$max": {"o": end}}) for lane, end in ends.items()],
+        )
+
+    # -- receipts up to a time ------------------------------------------------------------------------------------------
+
+    async def mark_receipt(self, tenant: str, channel: str, account: str, party: str, state: str, ms: int) -> list[bytes]:
+        """Keep the mark, which readers lay over the entries below it; answer the newest entries that it is news for."""
+        c = self.collections
+        name = receipt_id(tenant, channel, account, party)
+        await upsert(c.receipts, [({"_id": name}, {"$max": {state: ms}})])
+        query = {"tn": tenant, "b.i": party, "b.dr": "out", "b.ch": channel, "b.ac": account, "b.ms": {"$lte": ms}}
+        query |= {"k": {"$gt": NOWHERE}, f"st.{state}": {"$exists": False}}
+        async with reaching():
+            found = await c.entries.find(query, {"_id": 1}).sort("k", DESCENDING).limit(20).to_list(None)
+        return [bytes(one["_id"]) for one in reversed(found)]
+
+    # -- identities -----------------------------------------------------------------------------------------------------
+
+    async def map_identities(self, tenant: str, records: Sequence[tuple[str, int, str | None, str | None, bool]]) -> None:
+        """(identifier, version, customer, previous, erased): the larger version wins, in whatever order they come."""
+        updates = []
+        for identifier, number, customer, previous, erased in records:
+            highest: dict[str, Any] = {"m": {"v": number, "c": customer}}
+            if erased:
+                highest["er"] = number
+            update: dict[str, Any] = {"$max": highest}
+            if belonged := [one for one in (customer, previous) if one]:
+                update["$addToSet"] = {"was": {"$each": belonged}}
+            updates.append(({"_id": identifier, "tn": tenant}, update))
+        await upsert(self.collections.identities, updates)
+
+    async def erased(self, tenant: str, identifiers: Iterable[str]) -> dict[str, int]:
+        """Which of these were erased, and up to which version of theirs."""
+        query = {"_id": {"$in": list(set(identifiers))}, "tn": tenant, "er": {"$exists": True}}
+        async with reaching():
+            found = await self.collections.identities.find(query, {"er": 1}).to_list(None)
+        return {one["_id"]: int(one["er"]) for one in found}
+
+    async def erase(self, tenant: str, identifier: str, number: int, entries: Iterable[bytes] | None = None) -> None:
+        """Take words, names, reactions and files from everything that this identifier said or heard up to `number`. An entry
+        that comes later is erased by its writer, who asks `erased` after writing."""
+        query: dict[str, Any] = {"tn": tenant, "b.i": identifier}
+        query["$or"] = [{"b.iv": {"$exists": False}}, {"b.iv": {"$lte": number}}]
+        if entries is not None:
+            query["_id"] = {"$in": list(entries)}
+        update = {
+            "$max": {"c": {"v": TOP}, "del": {"v": TOP, "by": "erasure"}},
+            "$min": {"k": NOWHERE, "c0": {"v": BOTTOM}},
+            "$unset": {"b.by": "", "x": "", "rx": "", "md": "", "au": ""},
+        }
+        async with reaching():
+            await self.collections.entries.bulk_write([UpdateMany(query, update)], ordered=False)
+
+    # -- conversations --------------------------------------------------------------------------------------------------
+
+    async def conversations(self, tenant: str, updates: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        await upsert(self.collections.conversations, [({"_id": name, "tn": tenant}, update) for name, update in updates])
+
+    async def listeners(self, tenant: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """By conversation: the subjects of the queues and agents that had to do with it."""
+        wanted = list(set(names))
+        if not wanted:
+            return {}
+        query = {"_id": {"$in": wanted}, "tn": tenant}
+        async with reaching():
+            found = await self.collections.conversations.find(query, {"qs": 1, "as": 1}).to_list(None)
+        return {one["_id"]: (*(f"q:{q}" for q in one.get("qs", ())), *(f"a:{a}" for a in one.get("as", ()))) for one in found}
+
+    # -- the rest of the picture ------------------------------------------------------------------------------------------
+
+    async def dead(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+        await upsert(self.collections.dead, updates)
+
+    async def channels(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+        await upsert(self.collections.channels, updates)
+
+    async def accounts(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+        await upsert(self.collections.accounts, updates)
+
+    async def open_dead(self) -> int:
+        since = datetime.now(UTC) - timedelta(days=DEAD_DAYS)
+        async with reaching():
+            return await self.collections.dead.count_documents({"dec": {"$exists": False}, "at": {"$gt": since}}, limit=100_000)
+
+
+def receipt_id(tenant: str, channel: str, account: str, party: str) -> str:
+    return f"{tenant}/{channel}/{account}/{party}"
+
+
+async def upsert(collection: Collection, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """Repeated for those that met another's insert of the same `_id`: a filter with more than `_id` is not retried by the
+    server."""
+    left = list(updates)
+    for _attempt in range(10):
+        done = await bulk(collection, [UpdateOne(query, update, upsert=True) for query, update in left])
+        if not done.duplicates:
+            return
+        left = [left[place] for place in done.duplicates]
+        await asyncio.sleep(0)
+    raise RuntimeError(f"{len(left)} documents of {collection.name} belong to another tenant")
+
+
+__all__ = ["Collections", "Journaled", "TimelineStore", "document", "position", "receipt_id"]
