@@ -8,12 +8,18 @@ from contextlib import suppress
 from services.common import metrics, run, topics, web
 from services.common.auth import Auth, Keyring
 from services.common.errors import Away
+from services.common.http import Http
 from services.common.kafka import Consumer, DeadLetters, Publisher, View
 from services.common.media import FileMediaStore, MediaLinks
 from services.common.mongo import Mongo
 from services.common.vault import vault
 from services.timeline import api, files, streams
 from services.timeline.access import Access
+from services.timeline.console.backends import Backends
+from services.timeline.console.commands import Commands
+from services.timeline.console.pages import Console
+from services.timeline.console.session import Sessions
+from services.timeline.console.stream import Stream
 from services.timeline.consumer import STAGE, TOPICS, Projector
 from services.timeline.live import Feed
 from services.timeline.presence import typing_into
@@ -27,7 +33,8 @@ ABOUT = "The history of every customer across channels, and what happens next as
 
 def build(settings: TimelineSettings) -> run.Process:
     mongo, publisher = Mongo(settings), Publisher(settings)
-    keyring = Keyring(mongo, vault(settings))
+    seal = vault(settings)
+    keyring = Keyring(mongo, seal)
     access = Access(Auth(keyring, settings))
     store = TimelineStore(mongo, settings.timeline_generation, settings.journal_days)
     reader = Reader(mongo, read_limit_ms=settings.read_limit_ms)
@@ -50,6 +57,12 @@ def build(settings: TimelineSettings) -> run.Process:
     app.include_router(streams.routes(feed, access, settings))
     app.include_router(files.routes(media, MediaLinks(settings, settings.timeline_url), access))
 
+    http = Http(settings)
+    sessions = Sessions(keyring, seal)
+    console = Console(reader, sessions, Backends(http, settings), demo_key=settings.demo_key)
+    access.session = sessions.principal
+    app.router.routes.extend([*console.routes(), *Commands(console).routes(), *Stream(console, feed).routes()])
+
     async def count_dead() -> None:
         """Keeps the gauge of dead letters that wait for a decision."""
         while True:
@@ -57,7 +70,7 @@ def build(settings: TimelineSettings) -> run.Process:
                 metrics.DEAD_OPEN.set(await store.open_dead())
             await asyncio.sleep(10)
 
-    parts: list[run.Part] = [mongo, publisher, store, media, feed, typing]
+    parts: list[run.Part] = [mongo, publisher, http, store, media, feed, typing]
     loops: list[run.Loop] = [feed.run, count_dead]
     if settings.timeline_project:
         readiness.checks["consumer"] = lambda: consumer.ready or f"{consumer.away or 'partitions'} missing"

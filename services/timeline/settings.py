@@ -20,6 +20,7 @@ class TimelineSettings(CommonSettings):
     stream_buffer_bytes: int = Field(256 * 1024, gt=0, description="A stream with more unsent than this is closed")
     stream_max_s: float = Field(900, gt=0, description="After so long a stream ends and comes back, with its key checked again")
     read_limit_ms: int = Field(1000, gt=0, description="A read with a filter answers a short page after this")
+    demo_key: str = Field("", description="Filled in on the console's sign-in page; for the demo only")
     media_dir: Path = Field(Path("/var/lib/hilo/media"), description="Where media copies are kept, by content hash")
 
     @property

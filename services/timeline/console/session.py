@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 from zoneinfo import ZoneInfo
 
+from starlette.requests import Request
+
 from services.common.auth import Keyring, Principal
 from services.common.vault import Unsealable, Vault
 
@@ -34,6 +36,11 @@ class Sessions:
     def sealed(self, key: str) -> str:
         """The cookie's value for a key."""
         return base64.urlsafe_b64encode(self._vault.seal(PLACE, key.encode())).decode()
+
+    async def principal(self, request: Request) -> Principal | None:
+        """Whose cookie a request carries: for media and other reads that the console's pages refer to."""
+        found = await self.signed(request.cookies, "")
+        return found.principal if found else None
 
     async def signed(self, cookies: dict[str, str], accept_language: str) -> Signed | None:
         """None where nobody is signed in, or where the key has been revoked or has expired."""
