@@ -16,11 +16,14 @@ import httpx
 from pydantic import Field
 
 from deploy.local.embedded import free_port
+from services.common.auth import Keyring
 from services.common.cloudevents import Event, Record, decode
 from services.common.events import Data
 from services.common.kafka import read_all
+from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
 from services.common.topics import Topic
+from services.common.vault import DEMO_KEY, Vault
 from services.ingest.app import build
 from services.ingest.contract import (
     Account,
@@ -197,3 +200,17 @@ async def running(settings: IngestSettings, registry: Registry | None = None) ->
     finally:
         process.stopping.set()
         await task
+
+
+async def tenant(mongo: Mongo, name: str = "acme", *scopes: str) -> dict[str, str]:
+    """The headers of a caller of this tenant: with its first admin key, or with a key of these scopes."""
+    keyring = Keyring(mongo, Vault(DEMO_KEY))
+    first = await keyring.create_tenant(name)
+    key = await keyring.create_key(name, "test", frozenset(scopes)) if scopes or first is None else first
+    return {"authorization": f"Bearer {key}"}
+
+
+async def connect(client: httpx.AsyncClient, who: dict[str, str], name: str = "pigeon/main", **fields: Any) -> None:
+    """An account, connected over the API."""
+    answer = await client.put(f"/v1/accounts/{name}", json={"fields": fields or dict(FIELDS)}, headers=who)
+    assert answer.status_code == 200, answer.text
