@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from services.ingest.channels.email import CHANNEL as EMAIL
 from services.ingest.channels.journey import CHANNEL as JOURNEY
 from services.ingest.channels.webchat import CHANNEL as WEBCHAT
 from services.ingest.contract import Channel
 
-BUILT_IN: tuple[Channel[Any], ...] = (WEBCHAT, JOURNEY)
+BUILT_IN: tuple[Channel[Any], ...] = (EMAIL, WEBCHAT, JOURNEY)

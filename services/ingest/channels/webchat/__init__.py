@@ -81,7 +81,9 @@ class Frame(Payload):
 
 
 class File(Payload):
-    ref: str = Field(pattern=r"^[A-Za-z0-9._:/-]{1,300}$")
+    """Something that was uploaded to us before; `ref` names it by its content."""
+
+    ref: str = Field(pattern=r"^upload:[0-9a-f]{64}$")
     media_type: str = Field(max_length=100)
     name: str | None = Field(None, max_length=255)
     size: int | None = Field(None, ge=0)

@@ -59,7 +59,6 @@ def builds(subject: Subject, leg: str, kind: PartKind) -> None:
 
 
 def thread_named(subject: Subject, leg: str) -> None:
-    """The thread is in the request, whether or not it is written as a number, with its plus, or inside a longer id."""
     wanted = out(subject, leg)
     request = request_for(subject.channel, subject.accounts[0], wanted)
     assert names(request, wanted.thread), subject.fail(
@@ -68,7 +67,8 @@ def thread_named(subject: Subject, leg: str) -> None:
 
 
 def names(request: Request, value: str) -> bool:
-    return value in f"{request.url} {request.body.decode(errors='replace')} {dict(request.headers)}"
+    written = f"{request.url} {request.body.decode(errors='replace')} {dict(request.headers)}"
+    return value.lower() in written.lower()
 
 
 def actions(subject: Subject, leg: str) -> None:
