@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import hmac
 import json
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -184,6 +186,7 @@ def ingest_settings(settings: CommonSettings, **more: Any) -> IngestSettings:
         "host": "127.0.0.1",
         "smtp_host": "127.0.0.1",
         "smtp_port": free_port(),
+        "media_dir": Path(tempfile.gettempdir()) / "hilo-test-media",
     }
     return IngestSettings(**{**common, "kafka_publish_timeout_s": 4, **more})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from starlette.responses import PlainTextResponse
@@ -125,7 +126,7 @@ class Chat:
             raise Denied(400, "refused", "A visitor is 22 to 128 of A-Z, a-z, 0-9, - and _; after is a number.")
         if self._count >= self._settings.chat_sockets:
             raise Denied(503, "overload", "Too many sockets; try again.")
-        who = self._who(account, visit, origin)
+        who = proven(account, visit, origin, self._parts.now())
         thread = Thread(account.tenant, account.id, who["thread"])
         if len(self._sockets.get(thread, ())) >= self._settings.chat_sockets_each:
             raise Closed(protocol.LATER, "too many sockets")
@@ -147,17 +148,6 @@ class Chat:
             raise Denied(404, "unknown_account", "There is no such chat.")
         return found
 
-    def _who(self, account: Connected, visit: protocol.Visit, origin: str) -> Mapping[str, str]:
-        """What the channel proves about the visitor. Our own page speaks for the account's first site."""
-        origins = getattr(account.account, "origins", ()) or (origin,)
-        query = {name: value for name in ("visitor", "token", "ref") if (value := getattr(visit, name))}
-        headers = {"origin": origin if origin in origins else origins[0]}
-        raw = Raw(b"", headers, query, "GET", received_at=self._parts.now(), door=session_of(account).name)
-        try:
-            return session_of(account).admit(account.account, raw)
-        except Refused as error:
-            raise Closed(protocol.NOT_SIGNED, str(error)[:120]) from error
-
     async def _known(self, account: Connected, thread: Thread, visit: protocol.Visit, *, signed: bool, caller: str) -> Marks:
         """Where the thread stands. It is open to whom the site has signed for, to the holder of its resume token, and to
         whoever comes to it first. Raises Closed."""
@@ -175,6 +165,18 @@ class Chat:
             return await self._parts.out.returned(thread, now)
         except StoreAway as error:
             raise Denied(503, "away", "Not now; try again.") from error
+
+
+def proven(account: Connected, visit: protocol.Visit, origin: str, now: datetime) -> Mapping[str, str]:
+    """What the channel proves about the visitor. Our own page speaks for the account's first site. Raises Closed."""
+    origins = getattr(account.account, "origins", ()) or (origin,)
+    query = {name: value for name in ("visitor", "token", "ref") if (value := getattr(visit, name))}
+    headers = {"origin": origin if origin in origins else origins[0]}
+    raw = Raw(b"", headers, query, "GET", received_at=now, door=session_of(account).name)
+    try:
+        return session_of(account).admit(account.account, raw)
+    except Refused as error:
+        raise Closed(protocol.NOT_SIGNED, str(error)[:120]) from error
 
 
 def own_origin(websocket: Any, settings: IngestSettings) -> str:

@@ -67,16 +67,16 @@ class Bounds:
 
 
 class MailWorkers:
-    """A few processes that read one mail each at a time."""
+    """A few processes that read one mail each at a time. They start when they are first needed."""
 
     def __init__(self, count: int = 2, bounds: Bounds = Bounds(), channels_dir: Path | None = None) -> None:
         self._count, self._bounds, self._folder = count, bounds, channels_dir
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._workers: set[_Worker] = set()
+        self._running = 0
 
     async def start(self) -> None:
-        for _ in range(self._count):
-            self._add(await _Worker.started(self._bounds, self._folder))
+        """Nothing to wait for."""
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.kill() for worker in self._workers))
@@ -109,6 +109,13 @@ class MailWorkers:
         raise AssertionError("unreachable")
 
     async def _taken(self) -> _Worker:
+        if self._idle.empty() and self._running < self._count:
+            self._running += 1
+            try:
+                self._add(await _Worker.started(self._bounds, self._folder))
+            except OSError as error:
+                self._running -= 1
+                raise WorkersBusy("none can be started") from error
         try:
             async with asyncio.timeout(self._bounds.wait_s):
                 return await self._idle.get()

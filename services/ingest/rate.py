@@ -16,10 +16,12 @@ class Bucket:
     tokens: float
     at: float
 
+    def left(self, now: float) -> float:
+        return min(self.burst, self.tokens + max(0.0, now - self.at) * self.per_s)
+
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
-        self.tokens = min(self.burst, self.tokens + max(0.0, now - self.at) * self.per_s)
-        self.at = now
+        self.tokens, self.at = self.left(now), now
         if self.tokens < 1:
             return False
         self.tokens -= 1
@@ -33,6 +35,11 @@ class Buckets:
     def __init__(self, per_s: float, burst: float, clock: Callable[[], float], *, most: int = 50_000) -> None:
         self._per_s, self._burst, self._clock, self._most = per_s, burst, clock, most
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def spent(self, name: str) -> bool:
+        """Whether `take` would refuse; takes nothing."""
+        bucket = self._buckets.get(name)
+        return bucket is not None and bucket.left(self._clock()) < 1
 
     def take(self, name: str) -> bool:
         now = self._clock()

@@ -172,9 +172,10 @@ class MailDoor:
 
     async def _take_for(self, account: Connected, raw: Raw) -> None:
         await self.store.put(account.tenant, raw.body, area="mail")
-        await self.intake.take([account], raw, outcome=await self._read(account, raw))
+        await self.intake.take([account], raw, outcome=await self.read(account, raw))
 
-    async def _read(self, account: Connected, raw: Raw) -> Outcome:
+    async def read(self, account: Connected, raw: Raw) -> Outcome:
+        """What is in a mail, for the door and for replays. Raises Away."""
         job = Job(account.channel.name, account.account, account.stored, raw, account.tenant_key)
         try:
             return await self.workers.read(job)
