@@ -18,6 +18,6 @@ class Shop:
 
     async def report(self, *events: dict[str, Any]) -> int:
         """Send a signed batch. The status of the answer."""
-        body = json.dumps({"events": list(events)}).encode()
+        body = json.dumps({"items": list(events)}).encode()
         headers = wire.standard_webhook_headers(body, self._account.secret, f"msg_{uuid.uuid4().hex}", int(time.time()))
         return (await self._http.provider("POST", self._account.webhook, headers, body)).status

@@ -66,8 +66,10 @@ class Visitor:
             case "accepted":
                 self._unsent.pop(frame["id"], None)
                 self.accepted.add(frame["id"])
-            case "resume" | "welcome":
-                self._resume = frame.get("resume", frame.get("token", ""))
+            case "welcome":
+                self._resume = frame.get("resume", "") or self._resume
+            case "ping" if self._socket:
+                await self._socket.send(json.dumps({"type": "pong"}))
         if isinstance(number := frame.get("n"), int) and number > self._after:
             self._after = number
             self.received.append(frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ class Report:
 
 def inverted(seen: Sequence[Seen]) -> int:
     """Neighbours of one sender shown against their provider times; equal times may stand either way."""
-    return sum(first.at_ms > second.at_ms for first, second in zip(seen, seen[1:], strict=False))
+    return sum(first.at_ms > second.at_ms for first, second in itertools.pairwise(seen))
 
 
 def report(

@@ -1,0 +1,241 @@
+"""Sends the plan through the public doors, as the platforms do, and notes what was answered 200 and when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import email.policy
+import random
+import smtplib
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+import aiohttp
+import orjson
+
+from services.common.http import Http
+from services.simulator import mail, wire
+from services.simulator.accounts import Accounts
+from services.simulator.visitor import Visitor
+from tests.load.plan import Message, Person
+
+
+@dataclass
+class Sent:
+    """`promised`: provider ids answered 200, by person. `began` and `seen`: when an id was first sent, and pushed to us."""
+
+    promised: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    began: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+    delivered: int = 0
+    retries: int = 0
+
+    def latencies_ms(self) -> list[float]:
+        return [(self.seen[one] - at) * 1000 for one, at in self.began.items() if one in self.seen]
+
+
+class Driver:
+    """One HTTP session, one SMTP connection, a socket a visitor. Webhooks are sent again until they are answered 2xx."""
+
+    def __init__(self, accounts: Accounts, *, duplicates: float, reorder: float, rate: float, seed: int = 3) -> None:
+        self._accounts, self._duplicates, self._reorder, self._rate = accounts, duplicates, reorder, rate
+        self._chance = random.Random(seed)
+        self.sent = Sent()
+        self._slots = asyncio.Semaphore(48)
+        self._mail = asyncio.Lock()
+        self._visitors: dict[Person, Visitor] = {}
+        self._smtp: smtplib.SMTP | None = None
+
+    async def run(self, batches: Sequence[Sequence[Message]]) -> None:
+        connector = aiohttp.TCPConnector(limit=64)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as self._http:
+            tasks: set[asyncio.Task[None]] = set()
+            began, number = time.perf_counter(), 0
+            for batch in self._disordered(batches):
+                await self._slots.acquire()
+                task = asyncio.create_task(self._one(batch))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                number += len(batch)
+                if self._rate and (ahead := number / self._rate - (time.perf_counter() - began)) > 0:
+                    await asyncio.sleep(ahead)
+            while tasks:
+                await asyncio.wait(tasks)
+        for visitor in self._visitors.values():
+            await visitor.close()
+        if self._smtp:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                self._smtp.quit()
+
+    def _disordered(self, batches: Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
+        """Some batches come up to twenty places later than they were written."""
+        placed = [
+            (place + (self._chance.uniform(0, 20) if self._chance.random() < self._reorder else 0), place, batch)
+            for place, batch in enumerate(batches)
+        ]
+        return [batch for _, _, batch in sorted(placed, key=lambda one: one[:2])]
+
+    async def _one(self, batch: Sequence[Message]) -> None:
+        try:
+            times = 2 if self._chance.random() < self._duplicates else 1
+            for _ in range(times):
+                await self._send(batch)
+        finally:
+            self._slots.release()
+
+    async def _send(self, batch: Sequence[Message]) -> None:
+        match batch[0].person.channel:
+            case "email":
+                await self._by_mail(batch[0])
+            case "webchat":
+                await self._by_chat(batch[0])
+            case _:
+                await self._by_webhook(batch)
+
+    # -- webhooks
+
+    async def _by_webhook(self, batch: Sequence[Message]) -> None:
+        url, headers, body = self._request(batch)
+        ids = [self.provider_id(message) for message in batch]
+        self._begin(ids)
+        wait = 0.1
+        while not await self._posted(url, headers, body):
+            self.sent.retries += 1
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 3)
+        self._promise(batch, ids)
+
+    async def _posted(self, url: str, headers: Mapping[str, str], body: bytes) -> bool:
+        try:
+            async with self._http.post(url, data=body, headers=headers) as answer:
+                await answer.read()
+                return 200 <= answer.status < 300
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    def _request(self, batch: Sequence[Message]) -> tuple[str, Mapping[str, str], bytes]:
+        first = batch[0]
+        match first.person.channel:
+            case "whatsapp":
+                account = self._accounts.whatsapp[0]
+                contacts = [wire.whatsapp_contact(f"Persona {p.number}", p.phone, p.user_id) for p in {m.person for m in batch}]
+                messages = [
+                    wire.whatsapp_message(
+                        self.provider_id(m), m.at, m.person.phone, m.person.user_id, {"type": "text", "text": {"body": m.text}}
+                    )
+                    for m in batch
+                ]
+                value = wire.whatsapp_value(account.phone_number_id, contacts, messages=messages)
+                body = wire.as_meta_writes(wire.whatsapp_body([value]))
+                return account.webhook, wire.meta_headers(body, account.app_secret), body
+            case "instagram":
+                ig = self._accounts.instagram[0]
+                content = {"mid": self.provider_id(first), "text": first.text}
+                direct = wire.instagram_direct(f"ig{first.person.number}", ig.ig_id, first.at * 1000, message=content)
+                body = wire.as_meta_writes(wire.instagram_body(ig.ig_id, first.at, messaging=[direct]))
+                return ig.webhook, wire.meta_headers(body, ig.app_secret), body
+            case _:
+                bot = self._accounts.telegram[0]
+                user = 50_000 + first.person.number
+                message = wire.telegram_message(
+                    first.place + 1, first.at, user, f"Persona {first.person.number}", {"text": first.text}
+                )
+                body = wire.telegram_body(100_000 + first.number, "message", message)
+                return bot.webhook, wire.telegram_headers(bot.webhook_secret), body
+
+    def provider_id(self, message: Message) -> str:
+        match message.person.channel:
+            case "whatsapp":
+                return f"wamid.load.{message.number}"
+            case "instagram":
+                return f"mid.load.{message.number}"
+            case "telegram":
+                return f"{50_000 + message.person.number}:{message.place + 1}"
+            case "email":
+                return f"<load.{message.number}@load.example>"
+            case "webchat":
+                return f"load-{message.number}"
+
+    # -- mail and chat
+
+    async def _by_mail(self, message: Message) -> None:
+        account = self._accounts.email[0]
+        identifier = self.provider_id(message)
+        written = mail.written(
+            account, message.person.address, f"Persona {message.person.number}", "Pedido", message.text, message_id=identifier
+        )
+        del written["Date"]
+        written["Date"] = formatdate(message.at)
+        written["Authentication-Results"] = "mx.hilo.test; dmarc=pass header.from=load.example"
+        content = written.as_bytes(policy=email.policy.SMTP)
+        self._begin([identifier])
+        async with self._mail:
+            while not await asyncio.to_thread(
+                self._handed_over, account.smtp, message.person.address, account.address, content
+            ):
+                self.sent.retries += 1
+                await asyncio.sleep(0.3)
+        self._promise([message], [identifier])
+
+    def _handed_over(self, server: str, sender: str, to: str, content: bytes) -> bool:
+        try:
+            if self._smtp is None:
+                host, _, port = server.partition(":")
+                self._smtp = smtplib.SMTP(host, int(port), timeout=30)
+            self._smtp.sendmail(sender, [to], content)
+            return True
+        except (smtplib.SMTPException, OSError):
+            if self._smtp:
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    self._smtp.close()
+            self._smtp = None
+            return False
+
+    async def _by_chat(self, message: Message) -> None:
+        visitor = self._visitors.get(message.person)
+        if visitor is None:
+            visitor = self._visitors[message.person] = Visitor(self._accounts.webchat[0], visitor=message.person.identifier[1])
+            await visitor.open()
+        identifier = self.provider_id(message)
+        self._begin([identifier])
+        await visitor.say(message.text, message_id=identifier)
+        async with asyncio.timeout(120):
+            while identifier not in visitor.accepted:
+                await asyncio.sleep(0.02)
+        self._promise([message], [identifier])
+
+    # -- the ledger of the client
+
+    def _begin(self, ids: Sequence[str]) -> None:
+        now = time.perf_counter()
+        for one in ids:
+            self.sent.began.setdefault(one, now)
+
+    def _promise(self, batch: Sequence[Message], ids: Sequence[str]) -> None:
+        for message, one in zip(batch, ids, strict=True):
+            self.sent.promised[message.person.number].add(one)
+            self.sent.delivered += 1
+
+
+async def listen(http: Http, url: str, key: str, sent: Sent, stop: asyncio.Event) -> None:
+    """Read the live stream of the whole tenant, resuming after every break, and note when each provider id was pushed."""
+    last = ""
+    while not stop.is_set():
+        headers = {"authorization": f"Bearer {key}", **({"last-event-id": last} if last else {})}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=40)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as response:
+                async for line in response.content:
+                    if line.startswith(b"id: "):
+                        last = line[4:].strip().decode()
+                    elif line.startswith(b"data: ") and b'"provider_id"' in line:
+                        found = orjson.loads(line[6:]).get("provider_id")
+                        if found:
+                            sent.seen.setdefault(str(found), time.perf_counter())
+                    if stop.is_set():
+                        return
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            await asyncio.sleep(0.3)
