@@ -7,6 +7,7 @@ from typing import Any
 from services.ingest.channels.email import CHANNEL as EMAIL
 from services.ingest.channels.journey import CHANNEL as JOURNEY
 from services.ingest.channels.webchat import CHANNEL as WEBCHAT
+from services.ingest.channels.whatsapp import CHANNEL as WHATSAPP
 from services.ingest.contract import Channel
 
-BUILT_IN: tuple[Channel[Any], ...] = (EMAIL, WEBCHAT, JOURNEY)
+BUILT_IN: tuple[Channel[Any], ...] = (WHATSAPP, EMAIL, WEBCHAT, JOURNEY)

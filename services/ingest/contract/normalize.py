@@ -175,6 +175,7 @@ def complete(
         **_placed(channel, fact, said, party),
     }
     data = said.model.model_validate({**common, **said.fields, **({"sender": sender} if sender else {})})
+    _check_names(said)
     names = (account.tenant, channel.name, account.id, fact.id)
     return Event(
         id=event_id(*names, events.short(data.type), said.revision),
@@ -214,6 +215,14 @@ def _placed(channel: Channel[Any], fact: Fact, said: Shape, party: Identifier | 
         raise ValueError(f"{type(fact).__name__} needs party=, the customer's side")
     thread = fact.thread or (party.value if party and leg else "")
     return {"leg": leg, "thread": thread, "visibility": visibility}
+
+
+def _check_names(said: Shape) -> None:
+    """Names in data become field names of documents, which hold no NUL."""
+    mappings = [said.fields.get("data", {}), said.fields.get("context", {})]
+    mappings += [part.data for part in said.fields.get("parts", ())]
+    if any("\0" in name for mapping in mappings for name in mapping):
+        raise ValueError("a name in data holds NUL")
 
 
 def _text(provider_id: str) -> str:

@@ -60,7 +60,8 @@ def unknown(subject: Subject, fixture: Fixture, document: Any, item: Item) -> No
         return
     before = subject.outcome(fixture.raw)
     after = subject.outcome(replace(fixture.raw, body=json.dumps(put(document, path, changed)).encode()))
-    meant_something = _alone(subject, item).normalized and not fixture.bad
+    alone = _alone(subject, item)
+    meant_something = alone.normalized and not _noticed(alone) and not fixture.bad
     if after.items < before.items or (meant_something and _noticed(after) <= _noticed(before)):
         raise subject.fail(
             f"an unknown kind at {item.path or 'the body'} vanished: nobody counted it. End unpack with Node.others(), "
