@@ -134,7 +134,8 @@ def uploaded(s: Sending, n: int, name: str, now: datetime) -> Sending:
 
 
 def _before(piece: Piece) -> Piece:
-    return replace(piece, state="retrying" if piece.attempts > 1 else "queued", attempts=piece.attempts - 1)
+    state: PieceState = "retrying" if piece.attempts > 1 else "queued"
+    return replace(piece, state=state, attempts=piece.attempts - 1, idempotent=False)
 
 
 def backoff(attempt: int, jitter: float, policy: Policy) -> float:

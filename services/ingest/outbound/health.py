@@ -20,7 +20,7 @@ from services.common.identifiers import entry_id, event_id
 from services.common.kafka import Publisher
 from services.common.logs import log
 from services.common.mongo import ASCENDING, Document, DuplicateKeyError, Mongo, reaching
-from services.ingest.accounts import Connected
+from services.ingest.accounts import AccountBroken, Accounts, Connected
 from services.ingest.contract import Response
 from services.ingest.outbound.call import Caller
 from services.ingest.outbound.journal import Journal
@@ -74,6 +74,18 @@ class Health:
         async with reaching():
             done = await self._accounts.update_one(where, change)
         return bool(done.modified_count)
+
+    async def look_again(self, accounts: Accounts, now: datetime) -> None:
+        """What waits for a broken account that was changed since is due: the first to come tries it."""
+        async with reaching():
+            found = await self._accounts.find({"state": "broken"}).to_list(1000)
+        for one in found:
+            try:
+                account = await accounts.get(one["channel"], one["account"])
+            except AccountBroken:
+                continue
+            if account and account.stored.version != one["version"]:
+                await self._journal.release(one["channel"], one["account"], now)
 
     async def check(self, connected: Connected) -> bool | None:
         """Ask the provider whether the account works; None where the channel declares no such question."""

@@ -42,7 +42,7 @@ class Journal:
         def those(**condition: object) -> Document:
             return {"partialFilterExpression": condition}
 
-        indexes = (
+        indexes = [
             IndexModel([("next_at", ASCENDING)], name="due", **those(next_at={"$type": "date"})),
             IndexModel([("tell_at", ASCENDING)], name="untold", **those(tell_at={"$type": "date"})),
             IndexModel([("leg", ASCENDING), ("place", ASCENDING)], name="order", **those(blocks=True)),
@@ -50,7 +50,7 @@ class Journal:
             IndexModel([("tenant", ASCENDING), ("party", ASCENDING)], name="party"),
             IndexModel([("tenant", ASCENDING), ("state", ASCENDING), ("accepted_at", DESCENDING)], name="state"),
             IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
-        )
+        ]
         async with reaching():
             await self._sends.create_indexes(indexes)
 

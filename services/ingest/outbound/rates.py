@@ -64,16 +64,19 @@ class Rates:
 
     def wait(self, account: str, thread: str, rates: Sequence[Rate], who: str, now: float) -> float:
         """How long this message must wait; 0 takes its turn in every lane at once."""
-        lanes = [self._lane(account, 0.0)]
-        for rate in rates:
-            spacing = (1 if rate.of == "thread" else self._workers) / rate.per_second
-            name = account if rate.of == "account" else f"{account}\0{thread}"
-            lanes.append(self._lane(name, spacing))
-        longest = max(lane.wait(who, now) for lane in lanes)
-        if longest == 0:
-            for lane in lanes:
-                lane.take(who, now)
-        return longest
+        lanes = [self._of(account, thread, rate) for rate in sorted(rates, key=_narrowest_first)]
+        lanes.append(self._lane(account, 0.0))
+        for lane in lanes:  # no place in the account's queue for who must wait for the thread's anyway
+            if (wait := lane.wait(who, now)) > 0:
+                return wait
+        for lane in lanes:
+            lane.take(who, now)
+        return 0
+
+    def _of(self, account: str, thread: str, rate: Rate) -> Lane:
+        if rate.of == "thread":
+            return self._lane(f"{account}\0{thread}", 1 / rate.per_second)
+        return self._lane(account, self._workers / rate.per_second)
 
     def close(self, account: str, until: float) -> None:
         """The provider said: too fast."""
@@ -94,6 +97,10 @@ class Rates:
         lane = self._lanes.setdefault(name, Lane(spacing))
         lane.spacing = max(lane.spacing, spacing)
         return lane
+
+
+def _narrowest_first(rate: Rate) -> bool:
+    return rate.of != "thread"
 
 
 def until(left: Left, now: datetime) -> datetime | None:

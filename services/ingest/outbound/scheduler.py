@@ -104,3 +104,4 @@ class Scheduler:
             metrics.HELD.labels(reason).set(waiting.get(reason, 0))
         self._parts.rates.forget((self._worker.now() - timedelta(minutes=5)).timestamp())
         await self._parts.health.tell()
+        await self._parts.health.look_again(self._parts.accounts, self._worker.now())
