@@ -101,9 +101,11 @@ class Projector:
             if mark := one.projected.watermark:
                 covered = await self._store.mark_receipt(tenant, mark.channel, mark.account, mark.party, mark.state, mark.ms)
                 shown.more[one.position] = covered
-        await self._erase(tenant, changes.values())
         named = {entry for one in batch for entry in (*one.projected.shown, *shown.more.get(one.position, ()))}
-        shown.places = await self._places(tenant, {e for one in named for e in shown.instead.get(one, (one,))})
+        wanted = {entry for one in named for entry in shown.instead.get(one, (one,))}
+        shown.places = await self._places(tenant, wanted)
+        if await self._erase(tenant, shown.places):
+            shown.places = await self._places(tenant, wanted)
         await self._store.conversations(tenant, surroundings.latest(_spoken(shown.places)))
         return await self._journaled(tenant, batch, shown)
 
@@ -117,17 +119,17 @@ class Projector:
             await self._store.write(tenant, bound.wiped)
         return dict(bound.shown)
 
-    async def _erase(self, tenant: str, changes: Iterable[Change]) -> None:
-        """Erase again what came after its identifier was erased. The map's record and the event may come in any order:
-        each side looks for the other after it has written."""
+    async def _erase(self, tenant: str, places: dict[bytes, Place]) -> bool:
+        """Erase again what was written after its identifier was erased; whether there was any. The map's record and the
+        event may come in any order: each side looks for the other after it has written."""
         by: dict[str, list[bytes]] = {}
-        for change in changes:
-            base = change.highest.get("b")
-            if base and isinstance(base, dict) and base.get("i"):
-                by.setdefault(base["i"], []).append(change.entry)
-        if by:
-            for identifier, number in (await self._store.erased(tenant, by)).items():
-                await self._store.erase(tenant, identifier, number, by[identifier])
+        for entry, place in places.items():
+            for identifier in place.identifiers:
+                by.setdefault(identifier, []).append(entry)
+        erased = await self._store.erased(tenant, by) if by else {}
+        for identifier, number in erased.items():
+            await self._store.erase(tenant, identifier, number, by[identifier])
+        return bool(erased)
 
     async def _places(self, tenant: str, wanted: Iterable[bytes]) -> dict[bytes, Place]:
         found = {}
