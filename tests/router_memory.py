@@ -137,3 +137,7 @@ class MemoryStore:
         current = self.idents.get(identifier)
         if current is None or current.version < known.version:
             self.idents[identifier] = known
+
+    async def identifiers_of(self, customer: str) -> list[str]:
+        await self._read()
+        return sorted(key for key, known in self.idents.items() if known.customer == customer)

@@ -203,8 +203,7 @@ class MongoConversationStore:
         await bulk(self._idents, [_learn(identifier, known) for identifier, known in newest.items()])
         return [None] * len(learned)
 
-    async def customers_identifiers(self, customer: str) -> list[str]:
-        """The identifiers that the map gives a customer."""
+    async def identifiers_of(self, customer: str) -> list[str]:
         async with reaching():
             found = await self._idents.find({"cust": customer}, {"_id": 1}).limit(LIMIT).to_list(None)
         return [document["_id"] for document in found]

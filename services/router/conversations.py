@@ -15,7 +15,7 @@ from services.common.events import Author
 from services.common.identifiers import Proof, conversation_id
 from services.router import state
 from services.router.outputs import Change, Emit
-from services.router.state import Conversation, LegRecord, Moved, Seen
+from services.router.state import Conversation, LegRecord, Moved
 from services.router.stores import Known
 
 UNFINISHED = timedelta(seconds=10)  # after so long somebody looks whether a half-done step is still half done
@@ -51,6 +51,7 @@ class Input:
     provider_id: str
     entry_id: str
     window: datetime | None = None
+    text: str = ""
 
 
 def unfinished(c: Conversation, now: datetime) -> Conversation:
@@ -390,6 +391,7 @@ def _said(change: Change, c: Conversation, record: LegRecord, one: Input, *, che
             record,
             last=one.at,
             name=new.name or record.name,
+            who=new.who or record.who,
             leg=new.leg or record.leg,
             thread=new.thread or record.thread,
             context=new.context or record.context,
@@ -434,10 +436,7 @@ def _answered(change: Change, c: Conversation, record: LegRecord, one: Input, *,
 
 def forgotten(c: Conversation, party: str) -> Change | None:
     """What an erasure takes out of a conversation: the name and what a channel needs to write. None if there is nothing."""
-    legs = tuple(
-        replace(leg, name=None, context={}, context_at=None, seen=leg.seen or Seen()) if leg.party == party else leg
-        for leg in c.legs
-    )
+    legs = tuple(replace(leg, name=None, who=b"", context={}, context_at=None) if leg.party == party else leg for leg in c.legs)
     if legs == c.legs:
         return None
     return Change(replace(c, legs=legs))

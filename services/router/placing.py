@@ -7,8 +7,9 @@ conversation, put right by a newer map), and again until nothing waits. Inputs o
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from services.router import conversations as decide
 from services.router.conversations import Input, Walk
@@ -19,6 +20,7 @@ from services.router.stores import Hint, Known
 from services.router.together import all_of
 
 PLACES = 200_000
+React = Callable[[Change, str, Input, datetime], Change]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,9 @@ class Placed:
 class Placer:
     """Remembers where legs were, so that a known leg costs no read of its own. What it remembers is only a hint."""
 
-    def __init__(self, conversations: Conversations) -> None:
-        self.conversations = conversations
+    def __init__(self, conversations: Conversations, react: React = lambda change, *_: change) -> None:
+        """`react` is what else an input does to its conversation, in the same compare-and-set."""
+        self.conversations, self.react = conversations, react
         self.places: OrderedDict[str, str] = OrderedDict()
 
     async def place(self, inputs: Sequence[Input]) -> list[Placed]:
@@ -156,7 +159,8 @@ class _Batch:
             if effect == "new":
                 if change.after.state == "closed" or self._is_newer(record, one):
                     break
-                change = decide.applied(change, leg, one, self._driver.now())
+                now = self._driver.now()
+                change = self._placer.react(decide.applied(change, leg, one, now), leg, one, now)
             done.append((number, effect))
         return change, done
 

@@ -51,7 +51,7 @@ class Conversations:
     def __init__(
         self, store: ConversationStore, outbox: Outbox, desk: Desk, arm: Arming, opening_of: OpeningOf, clock: Clock = utc_now
     ) -> None:
-        self.store, self._outbox, self._desk, self._arm, self.opening_of, self.now = store, outbox, desk, arm, opening_of, clock
+        self.store, self._outbox, self.desk, self._arm, self.opening_of, self.now = store, outbox, desk, arm, opening_of, clock
 
     # -- one change
 
@@ -74,6 +74,50 @@ class Conversations:
             assert found.into
             found = await self.find(found.into)
         return found
+
+    async def locate(self, leg: str) -> Conversation | None:
+        """Where a leg is, changing nothing: the last conversation on its way that exists."""
+        hint = (await self.store.hints((leg,))).get(leg)
+        found = await self.find(hint.conversation) if hint else None
+        while found is not None:
+            record = found.leg(leg)
+            onwards = record.moved.to if record and record.moved else found.into if found.state == "joined" else None
+            following = await self.find(onwards) if onwards else None
+            if following is None:
+                return found
+            found = following
+        return None
+
+    async def bring(self, leg: LegRecord, to: Conversation) -> Conversation:
+        """See that a leg is in this conversation, unless another open one holds it; the answer is the holder."""
+        while True:
+            await self.store.insert_hint(leg.key, Hint(to.id, self.now(), to.customer))
+            holder = await self.resolve(leg, to.customer, -1)
+            if holder.id == to.id or holder.state == "open":
+                return holder
+            await self.move(holder, leg.key, to.customer, -1, to=to.id)
+
+    async def trace(self, leg: LegRecord, to: Conversation) -> tuple[Conversation, LegRecord | None]:
+        """As `bring`, but the leg is left on its way, for a compare-and-set that attaches it with something else: the
+        conversation as read, and the record to attach; None if that conversation, or another, holds it already."""
+        while True:
+            await self.store.insert_hint(leg.key, Hint(to.id, self.now(), to.customer))
+            hint = (await self.store.hints((leg.key,)))[leg.key]
+            opening = self.opening_of(leg)
+            walk = Walk(leg.key, hint.conversation, hint.opened, hint.customer, replace(leg, n=1), opening)
+            step = decide.walked(walk, await self.find(walk.to), self.now())
+            while isinstance(step, Go):
+                if step.loser:
+                    await self.absorb(step.loser)
+                walk = step.walk
+                step = decide.walked(walk, await self.find(walk.to), self.now())
+            if isinstance(step, Attach) and step.before.id == to.id:
+                return step.before, decide.arrived(walk)
+            if isinstance(step, Held) and (step.conversation.state == "open" or step.conversation.id == to.id):
+                return step.conversation, None
+            holder = await self.walk(walk)
+            if holder.state == "closed" and holder.id != to.id:
+                await self.move(holder, leg.key, to.customer, -1, to=to.id)
 
     # -- resolve, move
 
@@ -120,7 +164,7 @@ class Conversations:
         if not await self.store.insert_if_absent(conversation):
             return None
         await self.publish((conversation,))
-        self._desk.kick(conversation.tenant, conversation.queue)
+        self.desk.kick(conversation.tenant, conversation.queue)
         return conversation
 
     async def move(self, c: Conversation, leg: str, customer: str | None, version: int, to: str | None = None) -> None:
@@ -143,7 +187,7 @@ class Conversations:
             await self._take_over(loser, loser.into)
             await self._tell_absorbed(loser.id)
         if loser.assignment:
-            await self._desk.release(loser.assignment.reservation)
+            await self.desk.release(loser.assignment.reservation)
 
     async def _take_over(self, loser: Conversation, into: str) -> None:
         while True:
@@ -230,7 +274,7 @@ class Conversations:
         if after:
             await self.publish((after,))
             if c.assignment and not after.assignment:
-                await self._desk.release(c.assignment.reservation)
+                await self.desk.release(c.assignment.reservation)
         return after is not None
 
     async def learned(self, identifier: str, known: Known) -> None:

@@ -103,6 +103,7 @@ class LegRecord:
     party: str
     channel: str
     account: str
+    who: bytes = b""  # the party's identifier, sealed: what a send is addressed to
     leg: str = ""
     thread: str = ""
     visibility: Visibility = "private"
@@ -194,6 +195,7 @@ class Send:
     not_before: datetime | None = None
     state: Literal["queued", "stopped"] = "queued"
     wait: datetime | None = None  # the wait that it ended, which goes on if it is not sent
+    windowed: bool = True  # whether the provider's window must be open for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +385,7 @@ def _leg_document(leg: LegRecord) -> Document:
         "i": leg.party,
         "ch": leg.channel,
         "ac": leg.account,
+        "who": leg.who,
         "lg": leg.leg,
         "th": leg.thread,
         "vis": leg.visibility,
@@ -413,6 +416,7 @@ def _leg(d: Document) -> LegRecord:
         party=d["i"],
         channel=d["ch"],
         account=d["ac"],
+        who=d["who"],
         leg=d["lg"],
         thread=d["th"],
         visibility=d["vis"],
@@ -533,11 +537,12 @@ def _send_document(s: Send) -> Document:
         "nb": s.not_before,
         "st": s.state,
         "wait": s.wait,
+        "win": s.windowed,
     }
 
 
 def _send(d: Document) -> Send:
-    return Send(d["id"], d["leg"], d["vis"], d["need"], d["epoch"], d["at"], d["nb"], d["st"], d["wait"])
+    return Send(d["id"], d["leg"], d["vis"], d["need"], d["epoch"], d["at"], d["nb"], d["st"], d["wait"], d["win"])
 
 
 def _sla_document(s: Sla) -> Document:

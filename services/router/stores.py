@@ -112,3 +112,7 @@ class ConversationStore(Protocol):
     async def learn(self, identifier: str, known: Known) -> None:
         """Written only if its version is larger than what is there."""
         ...
+
+    async def identifiers_of(self, customer: str) -> list[str]:
+        """The identifiers that the map gives a customer, as far as they fit into one answer."""
+        ...
