@@ -44,6 +44,7 @@ from services.ingest.contract import (
     Received,
     Registry,
     Reply,
+    Request,
     Secret,
     Sender,
     Token,
@@ -51,6 +52,7 @@ from services.ingest.contract import (
     Webhook,
     each,
     get,
+    post,
     tel,
     text,
 )
@@ -121,6 +123,10 @@ def addressed(raw: Raw) -> Iterator[Item]:
 SCHEME = Hmac("x-pigeon-signature", secret="signing_key", over=over, stamp="x-pigeon-time")
 
 
+def subscribed(account: Pigeon, url: str) -> Request:
+    return post("https://api.pigeon.example/hooks", {"url": url}, auth=f"Bearer {account.api_key.reveal()}")
+
+
 def pigeon(name: str = "pigeon", **more: Any) -> Channel[Pigeon]:
     return Channel(
         name=name,
@@ -136,6 +142,7 @@ def pigeon(name: str = "pigeon", **more: Any) -> Channel[Pigeon]:
         unpack=more.pop("unpack", each("events[]", kind="type")),
         kinds={"message": received, "report": reported, "crash": crashed, "typing": typed, "named": named},
         ignores={"heartbeat": "sent each minute as a test"},
+        setup=subscribed,
         **more,
     )
 

@@ -13,9 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, get_args
-
-from pydantic import ValidationError
+from typing import Any
 
 from services.common import metrics
 from services.common.auth import Keyring
@@ -23,9 +21,22 @@ from services.common.errors import Away, Problem, StoreAway, conflict, not_found
 from services.common.logs import log
 from services.common.mongo import ASCENDING, Document, DuplicateKeyError, Mongo, reaching
 from services.common.vault import Unsealable, Vault
-from services.ingest.contract import Account, Channel, Registry, Secret
+from services.ingest.contract import Account, Channel, Registry
+from services.ingest.stored import (
+    Secrets,
+    State,
+    Stored,
+    Wish,
+    from_document,
+    rotated,
+    secret_fields,
+    to_document,
+    validated,
+    wished,
+)
 
-State = Literal["active", "paused", "removed"]
+__all__ = ["AccountBroken", "Accounts", "Connected", "State", "Stored", "Wish"]
+
 ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 # Server times of two writes may be seen in the other order by so much.
 OVERLAP = timedelta(seconds=10)
@@ -35,34 +46,6 @@ LOOKUP_S = 2.0
 class AccountBroken(Exception):
     """The account is there, but cannot be used: its channel does not load or no longer takes what is stored, or its secrets
     were sealed with another master key. Its doors answer 503, so that the provider keeps what it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An account as it is kept, as it may be shown: of its secrets only how many values each has."""
-
-    tenant: str
-    channel: str
-    id: str
-    title: str = ""
-    queue: str = "default"
-    language: str | None = None
-    state: State = "active"
-    hours: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    secrets: Mapping[str, int] = field(default_factory=dict)
-    version: int = 0
-    created_at: datetime | None = None
-    changed_at: datetime | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.channel}/{self.id}"
-
-    @property
-    def place(self) -> str:
-        """What the sealed secrets are bound to."""
-        return f"account/{self.tenant}/{self.channel}/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,99 +71,7 @@ class Connected:
         return self.stored.state == "active"
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What an operator wants of an account; None leaves a thing as it is. `fields` are the channel's own, secrets included;
-    a field that is not named keeps its value, so a secret need not be sent again."""
-
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    title: str | None = None
-    queue: str | None = None
-    language: str | None = None
-    state: State | None = None
-    hours: Mapping[str, Any] | None = None
-
-
-Secrets = Mapping[str, tuple[str, ...]]
 Announce = Callable[[Connected], Awaitable[None]]
-
-
-# -- what is decided without I/O ----------------------------------------------------------------------------------------
-
-
-def secret_fields(model: type[Account]) -> frozenset[str]:
-    """The fields of a channel's account that are secrets, also where they may be absent."""
-    return frozenset(
-        name for name, info in model.model_fields.items() if info.annotation is Secret or Secret in get_args(info.annotation)
-    )
-
-
-def wished(model: type[Account], stored: Stored, secrets: Secrets, wish: Wish) -> tuple[Stored, dict[str, tuple[str, ...]]]:
-    """The account and its secrets as they will be kept. Raises Problem 422, which names fields and never their values."""
-    hidden = secret_fields(model)
-    given = {name: value for name, value in wish.fields.items() if value is not None}
-    gone = {name for name, value in wish.fields.items() if value is None}
-    fields = {name: value for name, value in {**stored.config, **secrets, **given}.items() if name not in gone}
-    account = validated(model, stored.tenant, stored.id, fields)
-    kept = {
-        name: _kept(secrets.get(name, ()), value.all())
-        for name in hidden & account.model_fields_set
-        if isinstance(value := getattr(account, name), Secret)
-    }
-    config = account.model_dump(mode="json", exclude={"tenant", "id", *hidden}, exclude_unset=True)
-    changed = {n: v for n in ("title", "queue", "language", "state", "hours") if (v := getattr(wish, n)) is not None}
-    counts = {name: len(values) for name, values in sorted(kept.items())}
-    return replace(stored, config=config, secrets=counts, **changed), kept
-
-
-def _kept(before: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
-    """Sending the current value of a secret again does not end its rotation."""
-    return before if given == before[:1] else given
-
-
-def validated(model: type[Account], tenant: str, id: str, fields: Mapping[str, Any]) -> Account:
-    try:
-        return model.model_validate({**fields, "tenant": tenant, "id": id})
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_context=False, include_url=False)
-        why = [{"at": ".".join(map(str, one["loc"])), "why": one["msg"]} for one in found]
-        raise Problem(422, "account_invalid", "The account's fields do not have the expected form.", fields=why) from None
-
-
-def rotated(secrets: Secrets, name: str, add: str | None, *, retire: bool) -> dict[str, tuple[str, ...]]:
-    """The secrets with a new value of `name` in front, which signs and sends from now on; with `retire`, only the value in
-    front stays valid."""
-    before = secrets.get(name, ())
-    values = (add, *(one for one in before if one != add)) if add else before
-    if not values:
-        raise Problem(422, "secret_absent", f"The secret {name} has no value that could be retired.")
-    return {**secrets, name: values[:1] if retire else values}
-
-
-def _document(stored: Stored, sealed: bytes) -> Document:
-    return {
-        "tenant": stored.tenant,
-        "channel": stored.channel,
-        "account": stored.id,
-        "title": stored.title,
-        "queue": stored.queue,
-        "language": stored.language,
-        "state": stored.state,
-        "hours": dict(stored.hours),
-        "config": dict(stored.config),
-        "secrets": dict(stored.secrets),
-        "sealed": sealed,
-        "created_at": stored.created_at,
-    }
-
-
-def _stored(document: Document) -> Stored:
-    names = ("tenant", "channel", "title", "queue", "language", "state", "hours", "config", "secrets", "version", "created_at")
-    known: dict[str, Any] = {name: document[name] for name in names}
-    return Stored(id=document["account"], **known, changed_at=document.get("changed_at"))
-
-
-# -- the store and the memory -------------------------------------------------------------------------------------------
 
 
 class Accounts:
@@ -279,13 +170,13 @@ class Accounts:
         found = await self._found(channel, id)
         if found is None or found["tenant"] != tenant or found["state"] == "removed":
             raise not_found("account")
-        return _stored(found)
+        return from_document(found)
 
     async def list(self, tenant: str, channel: str | None = None) -> list[Stored]:
         where = {"tenant": tenant, "state": {"$ne": "removed"}, **({"channel": channel} if channel else {})}
         async with reaching():
             found = await self._accounts.find(where, {"sealed": 0}).sort("_id", ASCENDING).to_list(None)
-        return [_stored(document) for document in found]
+        return [from_document(document) for document in found]
 
     # -- changing
 
@@ -355,14 +246,14 @@ class Accounts:
                 raise not_found("account")
             if not create and (found is None or found["state"] == "removed"):
                 raise not_found("account")
-            before = _stored(found) if found else Stored(tenant, channel, id, created_at=datetime.now(UTC))
+            before = from_document(found) if found else Stored(tenant, channel, id, created_at=datetime.now(UTC))
             if version is not None and version != before.version:
                 raise conflict("The account was changed since it was read.", {"version": before.version})
             after, secrets = change(before, self._opened(before, found))
             if (saved := await self._save(after, secrets)) is not None:
                 await self._learn(saved)
                 await self._tell(saved)
-                return _stored(saved)
+                return from_document(saved)
         raise StoreAway("the account is being changed by many at once")
 
     async def _save(self, stored: Stored, secrets: Mapping[str, tuple[str, ...]]) -> Document | None:
@@ -370,7 +261,7 @@ class Accounts:
         sealed = self._vault.seal(stored.place, json.dumps({name: list(values) for name, values in secrets.items()}).encode())
         where = {"_id": stored.name, "tenant": stored.tenant, "version": stored.version}
         change = {
-            "$set": _document(stored, sealed),
+            "$set": to_document(stored, sealed),
             "$inc": {"version": 1},
             "$currentDate": {"changed_at": True},
         }
@@ -444,7 +335,7 @@ class Accounts:
         self._newest = max(self._newest, changed) if self._newest else changed
 
     async def _connected(self, document: Document) -> Connected | AccountBroken:
-        stored = _stored(document)
+        stored = from_document(document)
         channel = self._registry.channels.get(stored.channel)
         try:
             if channel is None:

@@ -2,6 +2,7 @@
 
 # No postponed annotations: FastAPI reads those of the routes below, whose types are made inside functions.
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.common.auth import Auth, Principal
 from services.common.errors import Problem, not_found
 from services.common.events import Author, ChannelDeclared
+from services.common.http import Http
 from services.ingest.accounts import Accounts, State, Stored, Wish
+from services.ingest.connecting import subscribe, usable, webhook_url
 from services.ingest.contract import Channel, Registry, Webhook, declared, how
 from services.ingest.settings import IngestSettings
 
@@ -132,15 +135,22 @@ class AccountsShown(BaseModel):
     accounts: list[AccountShown]
 
 
-def accounts_router(auth: Auth, accounts: Accounts, registry: Registry, settings: IngestSettings) -> APIRouter:
+class Subscribed(BaseModel):
+    """The provider has been told where to call us, and took it."""
+
+    url: str
+    status: int
+
+
+def accounts_router(auth: Auth, accounts: Accounts, registry: Registry, settings: IngestSettings, http: Http) -> APIRouter:
     router = APIRouter(prefix="/v1/accounts", tags=["accounts"])
     Reader = Annotated[Principal, Depends(auth.requires("read", "agent"))]  # noqa: N806  # a type
     Admin = Annotated[Principal, Depends(auth.requires("admin"))]  # noqa: N806
 
     def shown(stored: Stored) -> AccountShown:
         channel = registry.channels.get(stored.channel)
-        base = f"{settings.public_url}/webhooks/{stored.channel}/{stored.id}"
         names = [door.name for door in channel.doors if isinstance(door, Webhook)] if channel else []
+        base = webhook_url(settings.public_url, stored.channel, stored.id)
         urls = [WebhookShown(door=name, url=base if place == 0 else f"{base}/{name}") for place, name in enumerate(names)]
         return AccountShown(
             channel=stored.channel,
@@ -188,5 +198,11 @@ def accounts_router(auth: Auth, accounts: Accounts, registry: Registry, settings
     async def remove_account(who: Admin, channel: str, account: str, version: int | None = None) -> AccountShown:
         """Disconnect an account: its secrets are destroyed, its id stays taken."""
         return shown(await accounts.remove(tenant_of(who), channel, account, version))
+
+    @router.post("/{channel}/{account}/subscribe")
+    async def subscribe_account(who: Admin, channel: str, account: str) -> Subscribed:
+        """Tell the provider our webhook's address, where it can be told by a call."""
+        await accounts.stored(tenant_of(who), channel, account)
+        return Subscribed(**asdict(await subscribe(http, await usable(accounts, channel, account), settings.public_url)))
 
     return router

@@ -65,7 +65,7 @@ def build(settings: IngestSettings, registry: Registry | None = None) -> Process
     app = build_app("Hilo ingest", "ingest", readiness, description=DESCRIPTION)
     app.router.routes.extend([*webhooks.routes(), *chat.routes(), *pages.routes(), *go.routes()])
     app.include_router(channels_router(auth, registry))
-    app.include_router(accounts_router(auth, accounts, registry, settings))
+    app.include_router(accounts_router(auth, accounts, registry, settings, http))
     app.include_router(dead_router(auth, index, mender))
     app.include_router(journey_router(auth, journey, settings))
     # Only the broker: while the store is away, the accounts that are known are served, so traffic must go on coming here.

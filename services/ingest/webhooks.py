@@ -89,10 +89,12 @@ def raw_of(request: Request, body: bytes, door: str, public_url: str) -> Raw:
 
 
 def _headers(request: Request) -> dict[str, str]:
-    """Repeated headers joined by commas, as HTTP means them: a second signature does not replace the first unseen."""
+    """Repeated headers joined by commas, as HTTP means them: a second signature does not replace the first unseen. Headers
+    named `hilo-` are what the core says to channels; nobody says them from outside."""
     found: dict[str, str] = {}
     for name, value in request.headers.items():
-        found[name] = f"{found[name]}, {value}" if name in found else value
+        if not name.startswith("hilo-"):
+            found[name] = f"{found[name]}, {value}" if name in found else value
     return found
 
 
