@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.common.errors import StoreAway
 from services.common.mongo import ASCENDING, DESCENDING, Collection, Document, reaching
 from services.timeline.order import ABOVE, NOWHERE
 
 # Above 200 ranges the server collects and sorts everything instead of merging (timeline page, section 2).
 SCANS, GROUP = 200, 100
 WINDOW, WIDEST = 500, 8000
+LONGEST_MS = 2000  # a single query; a page of windows stops earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,12 @@ class Walk:
 
     async def _of(self, source: Source, filters: Mapping[str, Any], low: bytes, high: bytes) -> list[Document]:
         query = {"tn": self.tenant, **source.where, **filters, "k": {"$gt": low, "$lt": min(high, source.below)}}
-        cursor = self.entries.find(query).sort("k", self._direction).limit(self.limit + 1).max_time_ms(self.limit_ms)
+        cursor = (
+            self.entries.find(query)
+            .sort("k", self._direction)
+            .limit(self.limit + 1)
+            .max_time_ms(max(LONGEST_MS, self.limit_ms))
+        )
         async with reaching():
             found: list[Document] = await (cursor.hint(source.hint) if source.hint else cursor).to_list(None)
         return found
@@ -112,12 +119,19 @@ async def page(
     began, size = time.monotonic(), WINDOW
     low, high = span.after or NOWHERE, span.before or ABOVE
     found: list[Document] = []
+    stopped: bytes | None = None
     while True:
         edge = await walk.edge(low, high, size)
         if edge is None:
             return _cut(walk, found + await walk.read(filters, low, high), None)
         near, far = (low, beside(edge, 1)) if walk.rising else (beside(edge, -1), high)
-        found += await walk.read(filters, near, far)
+        try:
+            found += await walk.read(filters, near, far)
+        except StoreAway:  # also what takes too long; a page that has come some way is short, not lost
+            if stopped is None:
+                raise
+            return _cut(walk, found, stopped)
+        stopped = edge
         low, high = (edge, high) if walk.rising else (low, edge)
         if len(found) > span.limit:
             return _cut(walk, found, None)
