@@ -11,7 +11,7 @@ from services.router import conversations as decide
 from services.router.conversations import Input, Opening
 from services.router.outputs import Change, Emit
 from services.router.placing import Placer
-from services.router.protocol import Conversations
+from services.router.protocol import Conversations, NoDesk
 from services.router.state import Conversation, LegRecord, OutboxItem, Seen
 from services.router.stores import Hint, Known
 from tests.interleaving import Scheduler, Violation
@@ -98,14 +98,6 @@ class Topic:
             await self.world.scheduler.pause()
             assert item.s
             self.records.append((conversation, item.s))
-
-
-class NoDesk:
-    async def release(self, reservation: str) -> None:
-        return None
-
-    def kick(self, tenant: str, queue: str) -> None:
-        return None
 
 
 def opening_of(leg: LegRecord) -> Opening:

@@ -19,6 +19,7 @@ from services.router.together import all_of
 
 Clock = Callable[[], datetime]
 OpeningOf = Callable[[LegRecord], Opening]
+Arm = Callable[[Conversation, datetime], datetime | None]  # when to look again, if nothing happens
 
 
 def utc_now() -> datetime:
@@ -39,18 +40,23 @@ class Desk(Protocol):
     def kick(self, tenant: str, queue: str) -> None: ...
 
 
-class Arming(Protocol):
-    """When to look at a conversation again, if nothing happens to it."""
+class NoDesk:
+    """Where nobody assigns: tools, and tests of the rest."""
 
-    def __call__(self, conversation: Conversation, now: datetime) -> datetime | None: ...
+    async def release(self, reservation: str) -> None:
+        return None
+
+    def kick(self, tenant: str, queue: str) -> None:
+        return None
 
 
 class Conversations:
     """The protocol's driver over a store."""
 
     def __init__(
-        self, store: ConversationStore, outbox: Outbox, desk: Desk, arm: Arming, opening_of: OpeningOf, clock: Clock = utc_now
+        self, store: ConversationStore, outbox: Outbox, desk: Desk, arm: Arm, opening_of: OpeningOf, clock: Clock = utc_now
     ) -> None:
+        """`desk` works over this driver itself: whoever wires them gives NoDesk and sets the real one then."""
         self.store, self._outbox, self.desk, self._arm, self.opening_of, self.now = store, outbox, desk, arm, opening_of, clock
 
     # -- one change
