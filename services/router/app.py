@@ -17,7 +17,7 @@ from services.common.logs import log
 from services.common.mongo import Mongo
 from services.common.run import Process
 from services.common.vault import DEMO_KEY
-from services.router import api, desk, timers
+from services.router import api, desk, desk_api, timers
 from services.router.agent_store import MongoAgentStore
 from services.router.agents import Desk
 from services.router.assigner import Assigner, Kicks, Owner
@@ -25,6 +25,7 @@ from services.router.codes import Keys
 from services.router.commands import Commands
 from services.router.consumer import GROUP, CustomerEvents, Erasures, MapRecords
 from services.router.conversation_store import MongoConversationStore
+from services.router.desk_commands import DeskCommands
 from services.router.directory import Directory, QueueTimes
 from services.router.gate import Gate
 from services.router.handoffs import Handoffs
@@ -136,6 +137,7 @@ def build(settings: RouterSettings) -> Process:
     commands = Commands(conversations, directory, people, parties, wishes)
     auth = Auth(keyring, settings)
     api.add_routes(app, commands, Invitations(commands, links), Gate(conversations, people), auth)
+    app.include_router(desk_api.routes(DeskCommands(commands, over, agents), over, agents, auth))
     readiness.checks = {
         "streams": lambda: streams.ready or streams.away or "no partitions yet",
         "broker": lambda: not publisher.away,
