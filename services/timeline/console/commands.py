@@ -51,7 +51,7 @@ class Commands:
             return await self._command(request, signed, f"{path}/notes", {"text": text}, key, "composer", text, leg)
         if _is_public(leg) and not _text(form, "sure"):
             return await self._console.show(request, signed, draft=text, leg=leg, ask=True)
-        body = {"leg": leg, "text": text, **_number(form, "saw")}
+        body = {"leg": leg, "text": text, **_seen(form)}
         return await self._command(request, signed, f"{path}/messages", body, key, "composer", text, leg)
 
     async def invite(self, request: Request, signed: Signed) -> Response:
@@ -67,8 +67,8 @@ class Commands:
 
     async def close_public(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        body = {"text": _text(form, "text"), **_number(form, "version")}
-        path = f"/v1/conversations/{request.path_params['id']}/handoff/close-public"
+        body = {"parts": _parts(form, "text"), **_seen(form)}
+        path = f"/v1/conversations/{request.path_params['id']}/handoff/close"
         return await self._command(request, signed, path, body, _text(form, "key"), "close", "", None)
 
     def simple(self, verb: str, *fields: str) -> Any:
@@ -146,7 +146,7 @@ def trouble(answer: Answer, at: str) -> Trouble:
     if answer.status == 422 and said.get("found"):
         return Trouble("refused", at, found=tuple(said["found"]))
     if answer.status == 409 and isinstance(current := said.get("current"), dict):
-        return Trouble("conflict", at, detail=str(said.get("code", "")), saw=int(current.get("seq", 0)))
+        return Trouble("conflict", at, detail=str(said.get("code", "")), version=int(current.get("version", 0)))
     return Trouble("not_allowed", at, detail=str(said.get("detail") or said.get("code") or answer.status))
 
 
@@ -174,6 +174,15 @@ def _text(form: FormData, name: str) -> str:
 def _number(form: FormData, name: str) -> dict[str, int]:
     value = _text(form, name)
     return {name: int(value)} if value.isdigit() else {}
+
+
+def _seen(form: FormData) -> dict[str, Any]:
+    """What the agent saw: the version named by an answer to a conflict, else the last message on the screen."""
+    return _number(form, "version") or ({"saw": _text(form, "saw")} if _text(form, "saw") else {})
+
+
+def _parts(form: FormData, name: str) -> list[dict[str, str]]:
+    return [{"kind": "text", "text": _text(form, name)}] if _text(form, name) else []
 
 
 def _is_public(leg: str) -> bool:

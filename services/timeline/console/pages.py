@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,17 +18,17 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.common.errors import Away
-from services.common.events import ChannelDeclared, Head
+from services.common.events import Head
 from services.timeline.console.backends import Backends
 from services.timeline.console.panels import clocks, initials, name_of, panel, row
 from services.timeline.console.places import NOTE, Place, chosen, places
 from services.timeline.console.render import Words, render, utcnow
 from services.timeline.console.session import COOKIE, Sessions, Signed, language, theme
-from services.timeline.console.threads import Block, thread
+from services.timeline.console.threads import SAID, Block, thread
 from services.timeline.order import key_of
 from services.timeline.pages import Span
 from services.timeline.reader import Inbox, Reader
-from services.timeline.views import ConversationView, DeadView, EntryView
+from services.timeline.views import ChannelView, ConversationView, DeadView, EntryView
 
 VIEWS: tuple[Inbox, ...] = ("mine", "queue", "public", "due")
 CONTENT_SECURITY = (
@@ -37,6 +37,7 @@ CONTENT_SECURITY = (
 )
 HEADERS = {"content-security-policy": CONTENT_SECURITY, "cache-control": "no-store", "vary": "cookie"}
 PAGE = 60
+PREFERRED = ("whatsapp", "telegram", "webchat")
 COUNTED = 100
 
 
@@ -54,6 +55,7 @@ class Case:
     mine: bool
     blocks: list[Block]
     older: str | None
+    saw: str
 
     @property
     def first(self) -> str:
@@ -68,7 +70,7 @@ class Trouble:
     at: str = "composer"
     detail: str = ""
     found: tuple[Mapping[str, Any], ...] = ()
-    saw: int = 0
+    version: int = 0
 
 
 Page = Callable[[Request, Signed], Awaitable[Response]]
@@ -256,11 +258,12 @@ class Console:
             return None
         before = request.query_params.get("before")
         span = Span(before=key_of(before) if before else None, limit=PAGE)
-        values, entries, declared = await asyncio.gather(
+        values, entries, channels = await asyncio.gather(
             self.common(request, signed),
             self.reader.conversation_entries(tenant, found.id, span),
-            self.declared(tenant),
+            self.reader.channels(tenant),
         )
+        declared = {one.channel.name: one.channel for one in channels}
         agents = await self.backends.agents(signed)
         head = found.head
         items: list[EntryView] = list(reversed(entries.items)) if entries else []
@@ -277,6 +280,7 @@ class Console:
             agent is not None and agent == signed.principal.agent,
             thread(items, signed.zone),
             entries.older if entries else None,
+            next((e.id for e in reversed(items) if e.kind in SAID and e.direction == "in"), ""),
         )
         where = places(head, declared, now)
         words = Words(signed, agents, now)
@@ -290,18 +294,16 @@ class Console:
             "chosen": picked,
             "where": lambda place: _where(words, place, case.first),
             "panel": panel(head, now),
+            "targets": targets(channels),
             "clocks": clocks(head, now),
             "key": str(uuid.uuid4()),
             "draft": "",
             "trouble": None,
             "ask_again": False,
-            "invite_private": words.t("invite_private_text", **names),
+            "invite_private": words.t("invite_private_text", link="{link}", **names),
             "invite_public": words.t("invite_public_text", **names),
             "close_text": words.t("close_public_text", **names),
         }
-
-    async def declared(self, tenant: str) -> dict[str, ChannelDeclared]:
-        return {one.channel.name: one.channel for one in await self.reader.channels(tenant)}
 
     async def identifiers(self, request: Request, signed: Signed) -> Response:
         """Who the customer is, by identity; the page stands without it."""
@@ -363,6 +365,13 @@ class _Cached:
             await send(message)
 
         await self._app(scope, receive, cached)
+
+
+def targets(channels: Sequence[ChannelView]) -> list[str]:
+    """Where a link can lead the customer, the best liked first: accounts that say how they are reached."""
+    accounts = [one.account for channel in channels for one in channel.accounts]
+    able = [one for one in accounts if one.invite and one.state == "active" and one.channel in PREFERRED]
+    return [f"{one.channel}/{one.account}" for one in sorted(able, key=lambda one: PREFERRED.index(one.channel))]
 
 
 def page(html: str, status: int = 200) -> Response:

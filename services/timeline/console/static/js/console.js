@@ -15,18 +15,20 @@ function nextTheme() {
   cookie("theme", next);
 }
 
+let follow = () => true;
 // --- thread: follow the end only while the reader is at the end; otherwise count, and let them come
 const thread = $(".thread");
 if (thread) {
   const pill = $("[data-do=newest]");
-  let unseen = 0, follow = true;
+  let unseen = 0, following = true;
+  follow = () => following;
   const atEnd = () => thread.scrollHeight - thread.scrollTop - thread.clientHeight < 80;
   const toEnd = () => { thread.scrollTop = thread.scrollHeight; unseen = 0; pill.hidden = true; };
-  thread.addEventListener("scroll", () => { follow = atEnd(); if (follow) { unseen = 0; pill.hidden = true; } }, { passive: true });
+  thread.addEventListener("scroll", () => { following = atEnd(); if (following) { unseen = 0; pill.hidden = true; } }, { passive: true });
   new MutationObserver((changes) => {
     const added = changes.flatMap((c) => [...c.addedNodes]).flatMap((n) => n.matches?.("article.m, aside.note") ? [n] : [...(n.querySelectorAll?.("article.m, aside.note") ?? [])]);
     if (!added.length) return;
-    if (follow || added.some((n) => n.classList.contains("sending"))) return toEnd();
+    if (following || added.some((n) => n.classList.contains("sending"))) return toEnd();
     unseen += added.length;
     pill.hidden = false;
     $("span", pill).textContent = `${unseen} ${pill.dataset.word ??= $("span", pill).textContent}`;
@@ -42,7 +44,10 @@ const legs = () => $("#legs");
 const refreshThread = once(() => {
   const id = legs()?.dataset.conversation;
   if (!id || location.search.includes("before=")) return;
-  swap(`/c/${id}/thread${location.search}`, "#legs");
+  swap(`/c/${id}/thread${location.search}`, "#legs").then(() => {
+    const form = $("#composer"), newest = [...document.querySelectorAll("#legs article.m:not(.us)")].pop();
+    if (form && newest && follow()) form.elements.saw.value = newest.id.slice(2);   // an answer names what its writer has seen
+  });
   swap(`/c/${id}/bar${location.search}`, "#bar");
   const side = $("#side");
   if (side && !side.contains(document.activeElement) && !$("details[open]", side)) swap(`/c/${id}/side${location.search}`, "#side");
@@ -160,7 +165,7 @@ if (composer) {
     } else if (act.dataset.do === "cut") {
       text.value = act.dataset.found.split("\n").reduce((all, one) => all.replace(one, ""), words).replace(/ {2,}/g, " "); save(); calm();
     } else if (act.dataset.do === "anyway") {
-      composer.elements.saw.value = act.dataset.saw; fresh(); calm(); composer.requestSubmit();
+      composer.elements.version.value = act.dataset.version; fresh(); calm(); composer.requestSubmit();
     } else if (act.dataset.do === "throw") { text.value = ""; save(); calm(); fresh(); }
     text.focus();
   });
