@@ -237,6 +237,35 @@ async def read(records: Sequence[Record], dead: DeadLetters, group: str) -> list
 
 # -- consuming --------------------------------------------------------------------------------------------------------
 
+IDLE_S = 0.01
+FETCH = 1  # Kafka's number for fetch requests and their answers
+
+
+class PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is not typed
+    """aiokafka's consumer, but for a broker that answers at once that there is nothing new, whatever time it was given to
+    wait (the embedded one does): asking again at once keeps a core busy with every idle topic. A broker that waits is never
+    waited for here."""
+
+    async def start(self) -> None:
+        send = self._client.send
+
+        async def patient(node: int, request: Any, **how: Any) -> Any:
+            began = time.monotonic()
+            response = await send(node, request, **how)
+            rest = IDLE_S - (time.monotonic() - began)
+            if rest > 0 and getattr(response, "API_KEY", None) == FETCH and _nothing_in(response):
+                await asyncio.sleep(rest)
+            return response
+
+        self._client.send = patient
+        await super().start()
+
+
+def _nothing_in(response: Any) -> bool:
+    """Whether a fetch brought neither records nor an error."""
+    return not any(part[-1] or part[1] for _, partitions in response.topics for part in partitions)
+
+
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
@@ -270,7 +299,7 @@ class Consumer:
 
     async def start(self) -> None:
         timeout = int(self._settings.kafka_session_timeout_s * 1000)
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = PatientConsumer(
             **connection(self._settings),
             group_id=self._settings.topic(self.group),
             enable_auto_commit=False,
@@ -429,7 +458,7 @@ class View:
         self._caught_up = asyncio.Event()
 
     async def start(self) -> None:
-        self._consumer = consumer = AIOKafkaConsumer(
+        self._consumer = consumer = PatientConsumer(
             **connection(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=100
         )
         try:
@@ -479,7 +508,7 @@ class View:
 async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterator[Record]:
     """Every record of a topic, from its beginning to where it ended when the reading began; in order per partition. Joins
     no group and commits nothing. Raises BrokerAway."""
-    consumer = AIOKafkaConsumer(**connection(settings), enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = PatientConsumer(**connection(settings), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()
         partitions = await partitions_of(consumer, settings.topic(topic.name))
@@ -500,7 +529,7 @@ async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterat
 
 async def read_at(settings: CommonSettings, topic: topics.Topic, partition: int, offset: int) -> Record | None:
     """The record at one place, None if it is gone or was never there. Raises BrokerAway."""
-    consumer = AIOKafkaConsumer(
+    consumer = PatientConsumer(
         **connection(settings), enable_auto_commit=False, auto_offset_reset="earliest", max_partition_fetch_bytes=64 * 1024
     )
     place = TopicPartition(settings.topic(topic.name), partition)
