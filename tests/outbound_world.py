@@ -179,7 +179,7 @@ class Provider:
         if request.headers.get("authorization") != "Bearer service":
             return web.json_response({"code": "key_unknown"}, status=401)
         told = self.gate[body["outbound_id"]]
-        allow = {"allow": True, "reason": "", "retry_after_s": None}
+        allow = {"allow": True, "reason": "ok", "final": False, "retry_after_s": None}
         return web.json_response(told.pop(0) if told else allow, status=self.gate_status)
 
 
@@ -236,9 +236,9 @@ class World:
             return
 
     async def end(self) -> None:
-        for process, task in self.running:
+        for process, _ in self.running:
             process.stopping.set()
-            await task
+        await asyncio.gather(*(task for _, task in self.running))
         if self._view:
             await self._view.stop()
         await self.provider.stop()

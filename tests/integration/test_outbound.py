@@ -355,7 +355,7 @@ async def test_a_changed_account_is_tried_at_once_with_one_message_where_there_i
 
 async def test_what_the_gate_refuses_is_told_and_never_sent(w: World) -> None:
     await w.worker()
-    w.provider.gate[outbound_id("c1", "m1")] = [{"allow": False, "reason": "stopped", "retry_after_s": None}]
+    w.provider.gate[outbound_id("c1", "m1")] = [{"allow": False, "reason": "stopped", "final": True, "retry_after_s": None}]
     await w.ask(w.request("m1", "sorry!"), w.request("m2", "second"))
     (refused,) = await w.heard("m1", "refused")
     await w.state("m2", "sent")
@@ -366,11 +366,11 @@ async def test_what_the_gate_refuses_is_told_and_never_sent(w: World) -> None:
 
 async def test_what_the_gate_holds_waits_as_long_as_it_says(w: World) -> None:
     await w.worker()
-    w.provider.gate[outbound_id("c1", "m1")] = [{"allow": False, "reason": "not proven", "retry_after_s": 60}]
+    w.provider.gate[outbound_id("c1", "m1")] = [{"allow": False, "reason": "too_early", "final": False, "retry_after_s": 60}]
     await w.ask(w.request("m1", "hi"))
     held = await w.held("m1", "gate")
 
-    assert (held.state, held.reason) == ("held", "not proven")
+    assert (held.state, held.reason) == ("held", "too_early")
     assert w.provider.texts == []
 
     w.clock.forward(61)
@@ -461,9 +461,9 @@ async def test_a_thread_s_rate_is_kept(w: World) -> None:
 
 
 async def test_a_paused_account_sends_nothing_and_a_removed_one_fails(w: World) -> None:
-    await w.worker()
     await w.accounts.put("acme", "pigeon", "main", Wish(state="paused"))
     await w.accounts.remove("acme", "owl", "main")
+    await w.worker()
     await w.ask(w.request("m1", "hi"), w.request("m2", "hi", channel="owl"))
     failed = await w.state("m2", "failed", "sent")
     held = await w.state("m1", "held", "sent")

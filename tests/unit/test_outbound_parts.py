@@ -162,7 +162,9 @@ def answer(status: int, said: object) -> Answer:
     ("status", "said", "expected"),
     [
         (200, {"allow": True, "reason": ""}, gate.Allow(NOW)),
-        (200, {"allow": False, "reason": "stopped", "retry_after_s": None}, gate.Refuse("stopped")),
+        (200, {"allow": False, "reason": "stopped", "final": True, "retry_after_s": None}, gate.Refuse("stopped")),
+        (200, {"allow": False, "reason": "x", "final": False, "retry_after_s": None}, gate.Hold("x", gate.HOLD_S)),
+        (200, {"allow": False, "reason": "x", "final": "yes"}, gate.Hold("x", gate.HOLD_S)),
         (200, {"allow": False, "reason": "not due", "retry_after_s": 3}, gate.Hold("not due", 3)),
         (200, {"allow": False, "reason": "not due", "retry_after_s": 1e9}, gate.Hold("not due", gate.LONGEST_HOLD_S)),
         (200, {"allow": False, "reason": "x", "retry_after_s": "soon"}, gate.Hold("x", gate.HOLD_S)),

@@ -60,7 +60,7 @@ def build(settings: OutboundSettings, *, outside: Outside = OUTSIDE, channels: R
         accounts,
         Gate(http, settings.router_url),
         caller,
-        Files(store, links, link_s=settings.media_link_s),
+        Files(store, links, link_s=settings.media_link_s, person_link_s=settings.media_person_link_s),
         health,
         Announcer(publisher, journal),
         Rates(settings.outbound_workers),

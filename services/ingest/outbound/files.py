@@ -1,5 +1,6 @@
 """How the files of an outgoing message reach the provider: uploaded first where the channel has an upload, else by a signed
-address of ours that is good for a while. The web chat keeps our own reference, since its widget asks us anyway."""
+address of ours: good for a while where a provider fetches it at once, and for long where a person opens it, in a mail or in
+the web chat."""
 
 from __future__ import annotations
 
@@ -11,15 +12,16 @@ from typing import Any
 from services.common.events import Part
 from services.common.media import MediaLinks, MediaStore, Missing, Oversized, uploaded
 from services.ingest.accounts import Connected
-from services.ingest.contract import Channel, Failed, Request, Response, Result, Retry, Sent, Session
+from services.ingest.contract import Channel, Failed, Mail, Request, Response, Result, Retry, Sent, Session
 
 UPLOAD_MAX = 100_000_000
 MISSING = "a file of the message is not in the media store"
 
 
 class Files:
-    def __init__(self, store: MediaStore, links: MediaLinks, *, link_s: float) -> None:
-        self._store, self._links, self._link_s = store, links, timedelta(seconds=link_s)
+    def __init__(self, store: MediaStore, links: MediaLinks, *, link_s: float, person_link_s: float) -> None:
+        self._store, self._links = store, links
+        self._link, self._person_link = timedelta(seconds=link_s), timedelta(seconds=person_link_s)
 
     async def described(self, tenant: str, parts: Sequence[Part]) -> tuple[Part, ...]:
         """The parts with size and type of our own files as they are, so that the plan refuses what the leg cannot carry.
@@ -40,9 +42,10 @@ class Files:
         sha256 = uploaded(part.ref)
         if name is not None:
             return replace(part, ref=name)
-        if sha256 is None or any(isinstance(door, Session) for door in channel.doors):
+        if sha256 is None:
             return part
-        return replace(part, ref=self._links.url(tenant, sha256, now, self._link_s))
+        person = any(isinstance(door, Session | Mail) for door in channel.doors)
+        return replace(part, ref=self._links.url(tenant, sha256, now, self._person_link if person else self._link))
 
     async def upload(self, connected: Connected, part: Part) -> Request | Failed:
         """Raises MediaAway."""

@@ -59,7 +59,7 @@ class Gate:
 
 
 def judged(answer: Answer, now: datetime) -> Verdict:
-    """Allowed only by a 200 that says `allow: true`. A no that names no time to ask again is final; whatever is not a clear
+    """Allowed only by a 200 that says `allow: true`, refused only by one that says `final: true`; whatever is not a clear
     answer is a hold, as if the router were away."""
     said = answer.json()
     if answer.status != 200 or not isinstance(said, dict) or not isinstance(said.get("allow"), bool):
@@ -67,7 +67,8 @@ def judged(answer: Answer, now: datetime) -> Verdict:
     if said["allow"]:
         return Allow(now)
     reason, seconds = str(said.get("reason") or "held by the gate"), said.get("retry_after_s")
-    if seconds is None:
+    if said.get("final") is True:
         return Refuse(reason)
-    usable = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0
-    return Hold(reason, min(float(seconds), LONGEST_HOLD_S) if usable else HOLD_S)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
+        return Hold(reason, min(float(seconds), LONGEST_HOLD_S))
+    return Hold(reason)

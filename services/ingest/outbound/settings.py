@@ -34,7 +34,8 @@ class OutboundSettings(IngestSettings):
     media_url: str | None = Field(
         None, description="Address under which providers fetch our files; empty: HILO_TIMELINE_URL, which serves them"
     )
-    media_link_s: float = Field(3600, description="So long a signed address of a file is good")
+    media_link_s: float = Field(3600, description="So long a signed address of a file is good that a provider fetches")
+    media_person_link_s: float = Field(30 * 24 * 3600, description="The same, of a file in a mail or in the web chat")
 
     @model_validator(mode="after")
     def _lease_outlasts_calls(self) -> Self:
