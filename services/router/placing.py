@@ -7,7 +7,7 @@ conversation, put right by a newer map), and again until nothing waits. Inputs o
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -82,8 +82,9 @@ class _Batch:
         missing = [leg for leg in self._queues if leg not in holders]
         if missing:
             hints = await self._store.hints(missing)
-            found = await all_of(*(self._look_up(leg, hints.get(leg)) for leg in missing))
-            holders.update((leg, c) for leg, c in zip(missing, found, strict=True) if c is not None)
+            ready = self._ready(missing, hints)
+            found = await all_of(*(self._look_up(leg, hints.get(leg)) for leg in ready))
+            holders.update((leg, c) for leg, c in zip(ready, found, strict=True) if c is not None)
         for leg, c in holders.items():
             self._placer.remember(leg, c.id)
         return holders
@@ -92,6 +93,17 @@ class _Batch:
         wanted = {leg: self._placer.places[leg] for leg in self._queues if leg in self._placer.places}
         found = await self._store.read(set(wanted.values())) if wanted else {}
         return {leg: found[c] for leg, c in wanted.items() if c in found and _holds(found[c], leg)}
+
+    def _ready(self, missing: Sequence[str], hints: Mapping[str, Hint]) -> list[str]:
+        """Of a customer's new legs in one batch the first opens the conversation, the others find it in the next round."""
+        ready: list[str] = []
+        opening: set[str] = set()
+        for leg in missing:
+            customer = None if leg in hints else self._first(leg).customer
+            if customer is None or customer not in opening:
+                ready.append(leg)
+                opening |= {customer} if customer else set()
+        return ready
 
     async def _look_up(self, leg: str, hint: Hint | None) -> Conversation | None:
         first = self._first(leg)
