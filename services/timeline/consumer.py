@@ -149,7 +149,8 @@ class Projector:
         for one in batch:
             seen = shown.of(one)
             subjects = subjects_of(one.event.data, [shown.places[entry] for entry in seen], listeners)
-            if subjects:
+            if subjects or one.projected.changes:
+                # Also what nobody can see yet: a second delivery would find somebody, and journal it behind the marks.
                 kind = kind_of(one)
                 data = surroundings.journaled(one.event.data)
                 items.append(Journaled(id_bytes(one.event.id), tenant, one.position, subjects, tuple(seen), kind, data))
