@@ -1,31 +1,26 @@
 """Mails are parsed in processes of their own, which may be killed: the parser has no limits, so its process has.
 
-A worker measures the mail first (`mime`), then runs the channel on it. It may use so many seconds of processor time a mail
-and so much memory; what needs more is answered as a mail over the limits, never by waiting. Only our own process writes to
-a worker, and pickle travels in both directions between the same code.
+A worker (`mail_reader`) may use so many seconds of processor time a mail and so much memory; what needs more is answered as
+a mail over the limits, never by waiting. Only our own process writes to a worker, and pickle travels in both directions
+between the same code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import pickle
-import resource
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from services.common.errors import Away
 from services.common.logs import log
-from services.ingest.accounts import Connected, Stored
-from services.ingest.contract import Account, Channel, Outcome, Raw
-from services.ingest.intake import read
-from services.ingest.mime import DEFAULT, Limits, TooMuch, measure
+from services.ingest.accounts import Stored
+from services.ingest.contract import Account, Outcome, Raw
+from services.ingest.mime import DEFAULT, Limits, TooMuch
 
 LENGTH = 8
 
@@ -63,14 +58,14 @@ class Bounds:
     wait_s: float = 30
 
 
-# -- our side -----------------------------------------------------------------------------------------------------------
-
-
 class MailWorkers:
     """A few processes that read one mail each at a time. They start when they are first needed."""
 
-    def __init__(self, count: int = 2, bounds: Bounds = Bounds(), channels_dir: Path | None = None) -> None:
-        self._count, self._bounds, self._folder = count, bounds, channels_dir
+    def __init__(
+        self, count: int, bounds: Bounds, channels_dir: Path | None = None, *, module: str = "services.ingest.mail_reader"
+    ) -> None:
+        self._count, self._bounds = count, bounds
+        self._command = (sys.executable, "-m", module, str(bounds.cpu_s), str(bounds.memory_bytes), str(channels_dir or ""))
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
         self._workers: set[_Worker] = set()
         self._running = 0
@@ -112,7 +107,7 @@ class MailWorkers:
         if self._idle.empty() and self._running < self._count:
             self._running += 1
             try:
-                self._add(await _Worker.started(self._bounds, self._folder))
+                self._add(await _Worker.started(self._command))
             except OSError as error:
                 self._running -= 1
                 raise WorkersBusy("none can be started") from error
@@ -126,7 +121,7 @@ class MailWorkers:
         """How the old one ended. Where no new one can be started, the dead one stands for it and is replaced when used."""
         code = await worker.kill()
         try:
-            started = await _Worker.started(self._bounds, self._folder)
+            started = await _Worker.started(self._command)
         except OSError as error:
             log().error("mail_worker_not_started", exc_type=type(error).__name__)
             started = worker
@@ -144,14 +139,9 @@ class _Worker:
     process: asyncio.subprocess.Process
 
     @classmethod
-    async def started(cls, bounds: Bounds, folder: Path | None) -> _Worker:
+    async def started(cls, command: Sequence[str]) -> _Worker:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services.ingest.mail_worker",
-            str(bounds.cpu_s),
-            str(bounds.memory_bytes),
-            str(folder or ""),
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in the terminal is for us; we tell the workers
@@ -180,45 +170,3 @@ class _Worker:
         if self.process.stdin:
             self.process.stdin.close()
         return await self.process.wait()
-
-
-# -- the worker's side ----------------------------------------------------------------------------------------------------
-
-
-def serve(channels: Callable[[str], Channel[Any]], inward: BinaryIO, outward: BinaryIO, cpu_s: int) -> None:
-    """Read jobs until the other side closes."""
-    while head := inward.read(LENGTH):
-        job: Job = pickle.loads(inward.read(int.from_bytes(head)))  # noqa: S301  # only our own process writes here
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + cpu_s, most))
-        body = pickle.dumps(_read(channels(job.channel), job))
-        outward.write(len(body).to_bytes(LENGTH) + body)
-        outward.flush()
-
-
-def _read(channel: Channel[Any], job: Job) -> Outcome | Refusal:
-    try:
-        measure(job.raw.body, job.limits)
-        outcome = read([Connected(channel, job.account, job.stored, job.tenant_key)], job.raw)
-    except TooMuch as error:
-        return Refusal(str(error))
-    except MemoryError:
-        return Refusal("more memory than a mail may take")
-    if any(one.reason.startswith("bug: MemoryError") for one in outcome.quarantined):
-        return Refusal("more memory than a mail may take")
-    return outcome
-
-
-def main(cpu_s: str, memory_bytes: str, folder: str) -> None:
-    from services.ingest.directory import find_channels
-    from services.ingest.settings import IngestSettings
-
-    registry = find_channels(IngestSettings(channels_dir=Path(folder) if folder else None))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(registry.channels.__getitem__, sys.stdin.buffer, sys.stdout.buffer, int(cpu_s))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
