@@ -4,146 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from services.common.events import Action, Part, PartKind
-from services.common.identifiers import Identifier, Sender, Visibility
+from services.common.events import Part, PartKind
+from services.common.identifiers import Identifier, Sender
 from services.ingest.contract.account import Account, Secret
 from services.ingest.contract.capabilities import Can, Leg, Rate
 from services.ingest.contract.channel import Channel, Handler, Misdeclared
 from services.ingest.contract.doors import Reply, Scheme, Webhook
-from services.ingest.contract.facts import Facts, Receipt, Received, ReceivedType, text
+from services.ingest.contract.facts import Facts, Receipt, Received, text
 from services.ingest.contract.inputs import Item, Node, Payload, Raw
 from services.ingest.contract.schemes import Hmac, Token
 from services.ingest.contract.sending import Failed, Outgoing, Request, Result, Retry, Send, post
+from services.ingest.contract.specs import (
+    AnswerSpec,
+    CanSpec,
+    ChannelSpec,
+    HmacSpec,
+    MediaSpec,
+    ReceiptSpec,
+    ReceivedSpec,
+    RequestSpec,
+    SendSpec,
+    TokenSpec,
+    WebhookSpec,
+)
 
 PLACES = ("thread", "text", "id", "ref", "reply_to", "target", "leg")
-
-
-class Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class FieldSpec(Spec):
-    help: str
-    secret: bool = False
-
-
-class CanSpec(Spec):
-    size: int | None = None
-    unit: Literal["chars", "utf16", "bytes"] = "chars"
-    mb: float | None = None
-    types: tuple[str, ...] = ()
-    caption: int = 0
-
-
-class LegSpec(Spec):
-    visibility: Visibility
-    sends: Mapping[PartKind, CanSpec | None] = {}
-    per_second: float | None = None
-
-
-class HmacSpec(Spec):
-    hmac: Literal["sha1", "sha256", "sha512"]
-    header: str
-    secret: str
-    encoding: Literal["hex", "base64"] = "hex"
-    prefix: str = ""
-    over: str = "{body}"  # also {url} and {stamp}
-    stamp: str | None = None
-
-
-class TokenSpec(Spec):
-    token: str
-    secret: str
-
-
-class WebhookSpec(Spec):
-    verify: HmacSpec | TokenSpec
-    body: Literal["json", "form"] = "json"
-    reply: str = ""
-    reply_type: str = "text/plain"
-
-
-class MapSpec(Spec):
-    at: str = Field(alias="from")
-    map: Mapping[str, str]
-
-
-class SenderSpec(Spec):
-    scheme: str
-    value: str
-    scope: str = ""
-    name: str | None = None
-
-
-class MediaSpec(Spec):
-    each: str
-    ref: str
-    type: str | None = None
-
-
-class ReceivedSpec(Spec):
-    fact: Literal["received"]
-    type: ReceivedType = "message.received"
-    leg: str = ""
-    id: str
-    at: str | None = None
-    sender: SenderSpec
-    thread: str | None = None
-    text: str | None = None
-    media: MediaSpec | None = None
-    reply_to: str | None = None
-
-
-class ReceiptSpec(Spec):
-    fact: Literal["receipt"]
-    id: str
-    at: str | None = None
-    state: MapSpec
-    correlation: str | None = None
-
-
-class RequestSpec(Spec):
-    post: str
-    headers: Mapping[str, str] = {}
-    json_body: Any = Field(None, alias="json")
-    form: Mapping[str, str] | None = None
-    idempotent: bool = False
-
-
-class AnswerSpec(Spec):
-    retry: float | None = None
-    failed: str | None = None
-    then: Literal["nothing", "template", "other_leg", "fix_account", "stop_contact"] = "nothing"
-
-
-class SendSpec(Spec):
-    requests: Mapping[Action, RequestSpec]
-    sent_id: str
-    error_code: str = ""
-    answers: Mapping[str, AnswerSpec] = {}
-
-
-class ChannelSpec(Spec):
-    channel: str
-    title: str
-    docs: str
-    account: Mapping[str, FieldSpec]
-    legs: Mapping[str, LegSpec]
-    webhook: WebhookSpec
-    items: str = ""
-    kind: str
-    kinds: Mapping[str, Annotated[ReceivedSpec | ReceiptSpec, Field(discriminator="fact")]]
-    ignores: Mapping[str, str] = {}
-    send: SendSpec | None = None
-    shown: tuple[str, ...] = ("type", "id", "status")
 
 
 class Slice(Payload):
@@ -156,6 +49,8 @@ def load(path: Path) -> Channel[Account]:
     """The channel of a file, or `Misdeclared` with the place in the file and what is wrong there."""
     try:
         spec = ChannelSpec.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise Misdeclared(f"{path.name} is not a channel yet: {error}") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()]
         raise Misdeclared("\n".join([f"{path.name} is not a channel yet:", *lines])) from error

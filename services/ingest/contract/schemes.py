@@ -37,6 +37,13 @@ def same(expected: str, given: str) -> bool:
     return hmac.compare_digest(expected.encode(), given.encode(errors="surrogateescape"))
 
 
+def check_age(raw: Raw, header: str, tolerance: timedelta) -> None:
+    """Raise `Refused` for a signed time that is missing, stale or in the future: an old request is not played again."""
+    stamp = raw.headers.get(header, "")
+    if not stamp.isdecimal() or abs(raw.received_at.timestamp() - int(stamp)) > tolerance.total_seconds():
+        raise Refused(f"{header} is missing or older than {tolerance.total_seconds():.0f} s")
+
+
 @dataclass(frozen=True)
 class Hmac:
     """A keyed hash in a header. `over` is what is signed, `stamp` the header with the signed time, if there is one."""
@@ -55,7 +62,7 @@ class Hmac:
         if not given:
             raise Refused(f"header {self.header} is missing")
         if self.stamp:
-            self._check_age(raw)
+            check_age(raw, self.stamp, self.tolerance)
         # Every key is tried, whichever fits: the time taken must not tell which one it was.
         if not any([same(self._value(key, raw), given) for key in secret_of(account, self.secret).all()]):  # noqa: C419
             raise Refused(f"{self.header} does not match the body")
@@ -68,11 +75,6 @@ class Hmac:
     def _value(self, key: str, raw: Raw) -> str:
         mac = hmac.digest(key.encode(), self.over(raw), self.digest)
         return self.prefix + (mac.hex() if self.encoding == "hex" else base64.b64encode(mac).decode())
-
-    def _check_age(self, raw: Raw) -> None:
-        stamp = raw.headers.get(self.stamp or "", "")
-        if not stamp.isdecimal() or abs(raw.received_at.timestamp() - int(stamp)) > self.tolerance.total_seconds():
-            raise Refused(f"{self.stamp} is missing or older than {self.tolerance.total_seconds():.0f} s")
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ class Ed25519:
     stamp: str
     public_key: str
     signer: Callable[[Account, bytes], bytes] | None = None
+    tolerance: timedelta = timedelta(seconds=300)
 
     def check(self, account: Account, raw: Raw) -> None:
+        check_age(raw, self.stamp, self.tolerance)
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(str(getattr(account, self.public_key))))
             key.verify(bytes.fromhex(raw.headers.get(self.header, "")), self._signed(raw))

@@ -84,7 +84,7 @@ def named(out: Outgoing, response: Response) -> str | None:
     found = response.get("message_id") or response.get("id")
     if not found and out.action in ("reaction", "typing", "read") and response.get("recipient_id"):
         return out.target or out.id
-    return str(found) if found else None
+    return found if isinstance(found, str) else None
 
 
 def fetch(account: Instagram, ref: str) -> Request:

@@ -153,7 +153,7 @@ def named(out: Outgoing, response: Response) -> str | None:
     found = response.get("messages[0].id")
     if found is None and response.get("success") is True:
         return out.target or out.id
-    return str(found) if found else None
+    return found if isinstance(found, str) else None
 
 
 def health(account: WhatsApp) -> Request:
