@@ -77,7 +77,9 @@ class CustomerEvents:
         for event in events:
             by_tenant.setdefault(event.tenant, []).append(event)
         for tenant, ones in by_tenant.items():
-            told = [(e.data.sender.id, facts_of(e.data)) for e in ones if isinstance(e.data, Said | JourneyStep)]
+            spoken = [e.data for e in ones if isinstance(e.data, Said | JourneyStep)]
+            told = [(data.sender.id, facts_of(data)) for data in spoken]
+            told += [(also.identifier, ()) for data in spoken for also in data.sender.also]
             await self._people.note(tenant, [(who, facts) for who, facts in told if who.key])
 
     async def _place(self, events: Sequence[Event[Data]]) -> list[Event[Data]]:
