@@ -27,6 +27,10 @@ class NotSent(Exception):
     """Nothing left this machine: no connection, or an address that is not allowed. Trying again is safe."""
 
 
+class Forbidden(NotSent):
+    """This address is never called: it is none, or a guarded call would leave the public internet for it."""
+
+
 class AnswerLost(Exception):
     """The request may have arrived, its answer did not. Whether trying again is safe depends on the request."""
 
@@ -63,6 +67,10 @@ def public(address: str) -> bool:
     return found.is_global and not found.is_multicast
 
 
+class _NotPublic(OSError):
+    """Carries the resolver's verdict through the connector, which wraps any OSError."""
+
+
 class _PublicResolver(AbstractResolver):
     """Resolves once and refuses a name of which any address is not public; the connection goes to what was checked."""
 
@@ -72,7 +80,7 @@ class _PublicResolver(AbstractResolver):
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         found = await self._resolver.resolve(host, port, family)
         if not found or not all(public(one["host"]) for one in found):
-            raise OSError(f"{host} is not a public address")
+            raise _NotPublic(f"{host} is not a public address")
         return found
 
     async def close(self) -> None:
@@ -157,7 +165,11 @@ class Http:
             _check(target)
         try:
             response = await session.request(method, target, headers=headers, data=body or None, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
+        except aiohttp.InvalidURL as error:
+            raise Forbidden("not an address") from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            if isinstance(getattr(error, "os_error", None), _NotPublic):
+                raise Forbidden("not a public address") from error
             raise NotSent(type(error).__name__) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AnswerLost(type(error).__name__) from error
@@ -196,14 +208,23 @@ class Http:
         raise ServiceAway(urlsplit(url).netloc)
 
 
+async def pieces(response: aiohttp.ClientResponse, size: int = 64 * 1024) -> AsyncIterator[bytes]:
+    """The body of a streamed response, piece by piece. Raises AnswerLost when it breaks off."""
+    try:
+        async for piece in response.content.iter_chunked(size):
+            yield piece
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise AnswerLost(type(error).__name__) from error
+
+
 def _check(url: str) -> None:
     """What no resolver sees: a scheme, a port, credentials in the address, an address instead of a name."""
     parts = urlsplit(url)
     if parts.scheme != "https" or parts.username or parts.password or parts.port not in (None, 443, 8443):
-        raise NotSent("only https to a public host, without credentials, on port 443 or 8443")
+        raise Forbidden("only https to a public host, without credentials, on port 443 or 8443")
     try:
         literal = ipaddress.ip_address(parts.hostname or "")
     except ValueError:
         return
     if not public(str(literal)):
-        raise NotSent("not a public address")
+        raise Forbidden("not a public address")
