@@ -290,3 +290,10 @@ def test_a_handler_that_yields_nothing_is_counted() -> None:
 
     with pytest.raises(AssertionError):
         found.run()
+
+
+@pytest.mark.parametrize("example", ["pigeon/__init__.py", "nimbus/channel.yaml"])
+def test_the_page_about_channels_shows_the_examples_as_they_are(example: str) -> None:
+    page = (EXAMPLES.parent.parent.parent / "docs" / "adding-a-channel.md").read_text()
+
+    assert f"\n{(EXAMPLES / example).read_text().strip()}\n```" in page
