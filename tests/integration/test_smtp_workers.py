@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.common.events import MessageReceived
 from services.ingest.accounts import Stored
 from services.ingest.channels.email import Email
 from services.ingest.contract import Outcome, Raw
@@ -33,7 +34,8 @@ async def workers() -> AsyncIterator[MailWorkers]:
 
 
 def texts(outcome: Outcome) -> list[str | None]:
-    return [event.data.parts[0].text for event in outcome.events]
+    said = [event.data for event in outcome.events]
+    return [one.parts[0].text for one in said if isinstance(one, MessageReceived)]
 
 
 async def test_a_mail_that_takes_too_long_is_over_the_limits_and_its_neighbours_are_read_meanwhile(
