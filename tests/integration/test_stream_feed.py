@@ -521,3 +521,26 @@ async def test_one_event_about_two_entries_is_one_place_to_come_back_to(mongo: M
     assert item.wire().count(b"id: ") == 1
     assert item.wire().index(b"event: removed") < item.wire().index(b"id: ") < item.wire().index(b"event: entry")
     assert entry("p1").encode() in item.wire()
+
+
+async def test_a_client_that_was_ahead_hears_nothing_twice_on_a_process_that_is_behind(
+    mongo: Mongo, mongo_settings: CommonSettings
+) -> None:
+    log, writer = Log(), projector(await started(mongo), mongo_settings)
+    await writer.handle(log.add([said("m0", "cero", 0)]))
+    ahead, behind = await feed_of(mongo, interval_s=0.01), await feed_of(mongo)
+    first = Line(ahead, Listen(tenant=True))
+    async with running(ahead.run(), first.run()):
+        await until(lambda: first.sent)
+        await writer.handle(log.add([said("m1", "uno", 1), mapped("ana", "c1")]))
+        await until(lambda: len(first.events()) == 2)
+    second = Line(behind, Listen(tenant=True), first.last)
+    async with running(second.run()):
+        await until(lambda: second.sent)
+        await writer.handle(log.add([said("m2", "dos", 2)]))
+        await behind.tick()
+        await until(second.events)
+
+    assert second.events() == [("entry", "dos")]
+    here, there = vector_of(first.last).offsets, vector_of(second.sent[0].id or "").offsets
+    assert all(there[lane] >= end for lane, end in here.items())
