@@ -63,7 +63,7 @@ def build(settings: IngestSettings, registry: Registry | None = None) -> Process
     mender = Mender(index, accounts, intake, publisher, partial(reading, mail))
 
     app = build_app("Hilo ingest", "ingest", readiness, description=DESCRIPTION)
-    app.router.routes.extend([*webhooks.routes(), *chat.routes(), *pages.routes(), *go.routes()])
+    app.router.routes[:0] = [*webhooks.routes(), *chat.routes(), *pages.routes(), *go.routes()]  # the hot ones first
     app.include_router(channels_router(auth, registry))
     app.include_router(accounts_router(auth, accounts, registry, settings, http))
     app.include_router(dead_router(auth, index, mender))

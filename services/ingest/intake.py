@@ -28,6 +28,7 @@ MAX_ITEMS = 2_000
 SMALL = 3 * MAX_ITEMS  # bytes that cannot hold so many: an item is `{}` and a comma at least
 # A fact that the topic would not take is never sent; half of the rest is room for headers that identity adds.
 MAX_FACT = (topics.EVENTS.max_bytes or topics.MB) - 64 * 1024
+GROWTH = 16  # a character may become six when it is escaped, and a channel may tell a text twice
 MAX_LIVE = 100
 
 KeepFetches = Callable[[Connected, Sequence[Fetch]], Awaitable[None]]
@@ -67,9 +68,13 @@ def read(accounts: Sequence[Connected], raw: Raw) -> Outcome:
     first = accounts[0]
     channel = first.channel if len(raw.body) < SMALL else bounded(first.channel)
     outcome = normalize(channel, [one.account for one in accounts], raw, first.tenant_key)
-    if any(len(encode(topics.EVENTS.name, event).value or b"") > MAX_FACT for event in outcome.events):
+    if len(raw.body) > MAX_FACT // GROWTH and any(_size(event) > MAX_FACT for event in outcome.events):
         return aside(raw, f"a fact in it is larger than {MAX_FACT} bytes")
     return outcome
+
+
+def _size(event: Event[Data]) -> int:
+    return len(encode(topics.EVENTS.name, event).value or b"")
 
 
 def aside(raw: Raw, reason: str, kind: str = "?") -> Outcome:
@@ -121,7 +126,8 @@ class Intake:
         that has read the input itself."""
         first = accounts[0]
         outcome = read(accounts, raw) if outcome is None else outcome
-        facts = [encode(topics.EVENTS.name, replace(event, origin=origin)) for event in outcome.events]
+        events = outcome.events if origin == "live" else [replace(event, origin=origin) for event in outcome.events]
+        facts = [encode(topics.EVENTS.name, event) for event in events]
         record = rawlog.record(first.channel.name, first.account, raw, outcome, origin)
         place, *_ = await self._publisher.publish([record, *facts])
         written = replace(record, partition=place.partition, offset=place.offset)
@@ -168,9 +174,10 @@ class Intake:
 
 def _count(channel: str, raw: Raw, outcome: Outcome) -> None:
     metrics.INPUTS.labels(channel, raw.door, "taken").inc()
-    metrics.ITEMS.labels(channel, "normalized").inc(outcome.normalized)
-    metrics.ITEMS.labels(channel, "quarantined").inc(len(outcome.quarantined))
-    metrics.ITEMS.labels(channel, "ignored").inc(len(outcome.unused))
+    counts = {"normalized": outcome.normalized, "quarantined": len(outcome.quarantined), "ignored": len(outcome.unused)}
+    for became, count in counts.items():
+        if count:
+            metrics.ITEMS.labels(channel, became).inc(count)
     unknown = [one.kind for one in outcome.unused if not one.known]
     if unknown:
         metrics.UNKNOWN_KINDS.labels(channel).inc(len(unknown))

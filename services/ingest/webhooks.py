@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -57,18 +57,20 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > limit:
         raise too_large
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size, more = 0, True
     try:
         async with asyncio.timeout(seconds):
-            async for piece in request.stream():
-                pieces.append(piece)
-                size += len(piece)
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Turned("disconnected", Problem(400, "disconnected", "The body did not arrive."))
+                pieces.append(message.get("body", b""))
+                size, more = size + len(pieces[-1]), message.get("more_body", False)
                 if size > limit:
                     raise too_large
     except TimeoutError:
         raise Turned("slow", Problem(408, "body_slow", "The body did not arrive in time.")) from None
-    except ClientDisconnect:
-        raise Turned("disconnected", Problem(400, "disconnected", "The body did not arrive.")) from None
     return b"".join(pieces)
 
 
