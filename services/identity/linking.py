@@ -20,6 +20,10 @@ from services.identity.resolve import Cause, settled, shared
 from services.identity.rules import Rules
 
 
+class Cycle(RuntimeError):
+    """Nodes that point at each other. The fixed order rules it out; to walk on would never end."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What was read: for each wanted identifier the node to start from, and every node from there to its root."""
@@ -32,6 +36,8 @@ class View:
         found: list[Node] = []
         at: str | None = self.starts[key]
         while at is not None and at in self.nodes:
+            if len(found) > len(self.nodes):
+                raise Cycle(key)
             found.append(self.nodes[at])
             at = self.nodes[at].redirect
         return found
@@ -218,9 +224,9 @@ def winner(keys: Collection[str]) -> str:
 def _updated(root: Node, absorbing: Sequence[Node], keys: Iterable[str], lessons: Mapping[str, Lesson], hand: Hand) -> Swap:
     """The root with what sealed nodes held, with what the batch tells of its identifiers, and with the customers that follow;
     itself when nothing of it is new."""
-    component, outbox = root.component, root.outbox
+    component, outbox = root.component, _outboxes(root, absorbing)
     for node in absorbing:
-        component, outbox = component.united(node.component), (*outbox, *node.outbox)
+        component = component.united(node.component)
     told = {key: lessons[key] for key in keys if key in lessons and key in component.members}
     members = {key: lesson.member for key, lesson in told.items()}
     learned = component.learned(members, (e for lesson in told.values() for e in lesson.edges), hand.rules.suggestions)
@@ -250,6 +256,10 @@ def _updated(root: Node, absorbing: Sequence[Node], keys: Iterable[str], lessons
 def raised(versions: Collection[int]) -> int:
     """Larger than every version that an identifier of any of them was given."""
     return max(versions) + 1
+
+
+def _outboxes(root: Node, absorbed: Iterable[Node]) -> tuple[Entry, ...]:
+    return (*root.outbox, *(entry for node in absorbed for entry in node.outbox))
 
 
 def _left(outbox: Iterable[Entry], worker: str) -> list[Entry]:

@@ -7,14 +7,18 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from services.common.cloudevents import Record, decode
+from services.common.errors import Away
 from services.common.events import CustomerChanged, IdentityMapped
+from services.common.identifiers import Strength
 from services.identity.announce import OLD_US, Announcer, roots_of
 from services.identity.component import APART, SAME, Component, Edge, Kind, Member, edge
 from services.identity.evidence import Carried
 from services.identity.linker import Linker
+from services.identity.linking import Cycle
 from services.identity.nodes import Node, Swap, Taken
 from services.identity.resolve import customers, named
 from services.identity.rules import Limit, Rules
@@ -30,6 +34,9 @@ RULES = Rules(
     }
 )
 KINDS: tuple[Kind, ...] = (("tel", ""), ("email", ""), ("user", "shop"), ("cookie", "shop"), ("chat", "bot"))
+
+
+SAID: tuple[Strength, ...] = ("verified", "asserted", "claimed")
 
 
 class Violation(AssertionError):
@@ -55,8 +62,8 @@ class Actor:
 class Scheduler:
     """Runs one step of one actor after the other; some nearly stand still for a while, and some die and are born again."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
+    def __init__(self, seed: int, crash: float) -> None:
+        self.rng, self.crash = random.Random(seed), crash
         self.actors: list[Actor] = []
         self.steps = self.crashed = 0
 
@@ -76,7 +83,7 @@ class Scheduler:
             self._one(self.rng.choices(self.actors, [actor.weight for actor in self.actors])[0])
 
     def _one(self, actor: Actor) -> None:
-        if actor.crashes and self.rng.random() < 0.03:
+        if actor.crashes and self.rng.random() < self.crash:
             actor.crashes -= 1
             self.crashed += 1
             actor.running.close()
@@ -86,6 +93,9 @@ class Scheduler:
             actor.running.send(None)
         except StopIteration:
             self.actors.remove(actor)
+        except (Away, Cycle, KeyError) as error:
+            self.close()
+            raise Violation(_names(error)) from error
         except BaseException:
             self.actors.remove(actor)
             self.close()
@@ -95,6 +105,16 @@ class Scheduler:
         for actor in self.actors:
             actor.running.close()
         self.actors.clear()
+
+
+def _names(error: Exception) -> str:
+    match error:
+        case Away():
+            return "does not end"
+        case Cycle():
+            return "a cycle"
+        case _:
+            return "the state is corrupt"
 
 
 class SteppedGraph(MemoryGraph):
@@ -196,7 +216,7 @@ def _event(rng: random.Random, number: int, kinds: dict[str, Kind], people: dict
     members = {who: _member(kinds[who], at)}
     for other in others:
         rule = rng.choices(("said", APART, SAME), (8, 1, 1))[0]
-        strength = rng.choice(("verified", "asserted", "claimed")) if rule == "said" else "asserted"
+        strength: Strength = rng.choice(SAID) if rule == "said" else "asserted"
         edges.append(edge({who: kinds[who], other: kinds[other]}, rule, "bot/1", strength, at, name, actor="ana", why="x"))
         if edges[-1].strong:
             members[other] = _member(kinds[other], at)
@@ -216,8 +236,8 @@ def oracle(events: Sequence[Carried], rules: Rules = RULES) -> dict[str, str]:
 
 
 class World:
-    def __init__(self, seed: int, *, workers: int = 4) -> None:
-        self.scheduler = Scheduler(seed)
+    def __init__(self, seed: int, *, workers: int = 4, crash: float = 0.03, crashes: int = 2) -> None:
+        self.scheduler = Scheduler(seed, crash)
         rng = self.scheduler.rng
         self.graph, self.log = SteppedGraph(rng), Log()
         self.events = evidence(rng, rng.randrange(4, 16), rng.randrange(3, 10))
@@ -229,10 +249,9 @@ class World:
             rng.choice(logs).append(one)
         for one_log in logs:
             batches = _batches(one_log, rng)
-            committed = [0]
-            self.scheduler.add(lambda b=batches, c=committed: self._worker(b, c), crashes=2)
-            if rng.random() < 0.3:
-                self.scheduler.add(lambda b=batches: self._worker(b, [0]), crashes=1)  # a zombie with the same partition
+            self.scheduler.add(partial(self._worker, batches, [0]), crashes)
+            if rng.random() < 0.3:  # a zombie with the same partition
+                self.scheduler.add(partial(self._worker, batches, [0]), crashes)
 
     def now(self) -> int:
         return 10**15 + self.scheduler.steps * 1000 + self.leap
@@ -251,12 +270,12 @@ class World:
         for number in range(committed[0], len(batches)):
             before = dict(self.graph.ever)
             view = await linker.learn(batches[number])
-            stamps = {key: root.component.assigned[key] for root in roots_of(view) for key in root.component.assigned}
+            stamps = {key: one.version for root in roots_of(view) for key, one in root.component.assigned.items()}
             await announcer.announce(view)
             for key in {key for one in batches[number] for key in one.members}:
-                if stamps[key].version < before.get(key, 0):
+                if stamps.get(key, -1) < before.get(key, 0):
                     raise Violation("a stamp is older than what was decided before")
-                if self.log.newest[key] < stamps[key].version:
+                if self.log.newest[key] < stamps[key]:
                     raise Violation("a stamp is newer than the map")
             await _Step()
             committed[0] = number + 1
