@@ -51,7 +51,7 @@ def connected(ports: Ports, s: Secrets) -> dict[str, dict[str, Any]]:
         "whatsapp/lumbre": {
             **shared,
             "title": "Casa Lumbre · WhatsApp",
-            "fields": {"phone_number_id": PHONE_NUMBER_ID, "portfolio": PORTFOLIO, "number": "+34910000000", **meta},
+            "fields": {"phone_number_id": PHONE_NUMBER_ID, "portfolio": PORTFOLIO, "number": "+34 910 50 60 70", **meta},
         },
         "instagram/casalumbre": {
             **shared,

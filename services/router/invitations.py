@@ -42,6 +42,7 @@ class Link(BaseModel):
 class Page(BaseModel):
     """What a handoff page shows: whose it is, until when, and the ways in with the code in them."""
 
+    tenant: str
     offer_id: str
     state: Literal["open", "claimed", "used", "expired"]
     expires_at: datetime
@@ -166,6 +167,7 @@ class Invitations:
             if (way := ways.get(name)) and way.invite
         ]
         return Page(
+            tenant=c.tenant,
             offer_id=offer.id,
             state="expired" if over else offer.state,
             expires_at=offer.expires,
