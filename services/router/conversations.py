@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from services.common.events import Author
 from services.common.identifiers import Proof, conversation_id
@@ -183,8 +183,15 @@ def opened(walk: Walk, now: datetime) -> Change:
 
 
 def attachment(c: Conversation, record: LegRecord, now: datetime) -> Change:
-    after = replace(c.with_leg(record), check=c.state == "open")
+    after = replace(c.with_leg(invited(c, record)), check=c.state == "open")
     return Change(unfinished(after, now), (Emit("leg.attached", more={"other": record.key}),))
+
+
+def invited(c: Conversation, record: LegRecord) -> LegRecord:
+    """A leg that comes here for the first time, and by an invitation, is worth what the invitation proved: whoever attaches
+    it, it is never taken for the customer's own because somebody sent a code that anybody could read."""
+    proof = next((o.proof for o in c.offers if o.state == "used" and o.leg == record.key and o.proof), None)
+    return record if proof is None or c.leg(record.key) else replace(record, via="token", proof=proof)
 
 
 def first_id(leg: str, moves: int) -> str:
@@ -373,46 +380,47 @@ def applied(change: Change, leg: str, one: Input, now: datetime) -> Change:
     c = change.after
     record = c.leg(leg)
     assert record
-    seen = record.seen.plus(one.id, one.time, WINDOW)
-    check = c.check or one.version > record.version
-    record = replace(record, seen=seen, version=max(record.version, one.version))
     match one.kind:
         case "said":
-            return _said(change, c, record, one, check=check, now=now)
+            return _said(change, c, record, one, now)
         case "echo":
-            return _answered(change, c, record, one, check=check)
+            return _answered(change, c, record, one)
 
 
-def _said(change: Change, c: Conversation, record: LegRecord, one: Input, *, check: bool, now: datetime) -> Change:
+def _said(change: Change, c: Conversation, record: LegRecord, one: Input, now: datetime) -> Change:
+    """One new record and one new conversation: this is the way of every message, and copies are what it costs."""
     begins = c.waiting_since is None
-    if record.last is None or one.at >= record.last:
-        new = one.leg
-        record = replace(
-            record,
-            last=one.at,
-            name=new.name or record.name,
-            who=new.who or record.who,
-            leg=new.leg or record.leg,
-            thread=new.thread or record.thread,
-            context=new.context or record.context,
-            context_at=new.context_at if new.context else record.context_at,
-            window=max(filter(None, (record.window, one.window)), default=None),
-            proof=stronger(record, new),
-            last_id=one.provider_id,
-            last_entry=one.entry_id,
-        )
     wait = record.wait or min(one.received, now)
-    c = c.with_leg(replace(record, wait=wait))
+    newest = _newest(record, one) if record.last is None or one.at >= record.last else {}
+    seen = record.seen.plus(one.id, one.time, WINDOW)
+    heard = replace(record, seen=seen, version=max(record.version, one.version), wait=wait, **newest)
     answer_by = wait + timedelta(seconds=c.sla.answer_s) if c.sla.answer_s is not None else None
     after = replace(
         c,
-        check=check,
+        legs=c.legs_with(heard),
+        check=c.check or one.version > record.version,
         last=max(filter(None, (c.last, one.received))),
         due=min(filter(None, (c.due, answer_by)), default=None),
         since=c.since or (now if c.assignment is None else None),
     )
-    told = (Emit("conversation.waiting", more={"other": record.key}),) if begins and c.seq and not _opens(change) else ()
+    told = (Emit("conversation.waiting", more={"other": record.key}),) if begins and not _opens(change) else ()
     return change.plus(after, *told)
+
+
+def _newest(record: LegRecord, one: Input) -> dict[str, Any]:
+    """What the newest message says about the leg."""
+    new = one.leg
+    found: dict[str, Any] = {
+        "last": one.at,
+        "proof": stronger(record, new),
+        "last_id": one.provider_id,
+        "last_entry": one.entry_id,
+        "window": max(filter(None, (record.window, one.window)), default=None),
+    }
+    if new.context:
+        found |= {"context": new.context, "context_at": new.context_at}
+    found |= {name: value for name in ("name", "who", "leg", "thread") if (value := getattr(new, name))}
+    return found
 
 
 def _opens(change: Change) -> bool:
@@ -425,11 +433,22 @@ def stronger(record: LegRecord, new: LegRecord) -> Proof:
     return max(record.proof, new.proof, key=order.index) if record.via == "id" else record.proof
 
 
-def _answered(change: Change, c: Conversation, record: LegRecord, one: Input, *, check: bool) -> Change:
+def _answered(change: Change, c: Conversation, record: LegRecord, one: Input) -> Change:
     """Somebody of ours wrote in the provider's own app: the customer does not wait any more."""
     ends = record.wait is not None and one.received >= record.wait
-    record = replace(record, sent=max(filter(None, (record.sent, one.at))), wait=None if ends else record.wait)
-    after = replace(c.with_leg(record), check=check, last=max(filter(None, (c.last, one.received))))
+    answered = replace(
+        record,
+        seen=record.seen.plus(one.id, one.time, WINDOW),
+        version=max(record.version, one.version),
+        sent=max(filter(None, (record.sent, one.at))),
+        wait=None if ends else record.wait,
+    )
+    after = replace(
+        c,
+        legs=c.legs_with(answered),
+        check=c.check or one.version > record.version,
+        last=max(filter(None, (c.last, one.received))),
+    )
     told = (Emit("conversation.answered", more={"other": record.key}, why="in the provider's own app"),) if ends else ()
     return change.plus(after, *told)
 

@@ -15,7 +15,7 @@ from services.common.events import Author, HandoffState, Part
 from services.common.identifiers import outbound_id
 from services.router.outputs import Emit
 from services.router.reading import squeeze
-from services.router.state import Conversation, Handoff
+from services.router.state import Conversation, Handoff, LegRecord
 
 REOPENS_WITHIN = timedelta(days=30)  # a new public word within that time belongs to the old case, later it begins a new one
 
@@ -48,9 +48,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Prove:
-    """The people of these two legs are one: evidence for identity, which decides."""
+    """The people of these two legs are one: evidence for identity, which decides. `leg` need not be in this conversation."""
 
-    leg: str
+    leg: LegRecord
     other: str
     rule: str
 

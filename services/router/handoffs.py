@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from services.router import handoff, inviting, offers, sending
-from services.router.codes import codes_in, tokens_in
+from services.router.codes import CODE, codes_in, tokens_in
 from services.router.conversations import Input, unfinished
 from services.router.directory import Directory
 from services.router.handoff import Post
@@ -58,6 +58,11 @@ class Handoffs:
         for offer, holder in await self._offers_in(tenant, one.text):
             await self._redeem(offer, holder, one)
 
+    @staticmethod
+    def may_carry(text: str) -> bool:
+        """Whether it is worth looking closer. Plain text is searched as it stands, before it is read as people see it."""
+        return bool(text) and (text.startswith(OFFER) or not text.isascii() or bool(CODE.search(text) or tokens_in(text)))
+
     async def _offers_in(self, tenant: str, text: str) -> list[tuple[str, str]]:
         """(offer, conversation) of every invitation of ours that a text carries."""
         store, found = self._conversations.store, list[tuple[str, str]]()
@@ -74,23 +79,28 @@ class Handoffs:
         return list(dict.fromkeys(found))
 
     async def _redeem(self, offer: str, holder: str, one: Input) -> None:
+        """First the offer says who used it, then the leg is brought here: so a leg is never on its way to a conversation whose
+        invitation somebody else has used. After a crash between the two, the same input finds itself and goes on."""
         while True:
             c = await self._conversations.survivor(holder)
             if c is None or (mine := _offer(c, offer)) is None:
                 return
-            if mine.state not in ("open", "claimed") or mine.expires <= self._conversations.now() or c.state != "open":
-                return  # used, by this input or another, or over: the message goes where its leg belongs
-            if one.leg.visibility == "public" and (c.leg(one.leg.key) is None):
-                return  # a bystander who repeats a code in public comes no nearer
-            found, record = await self._conversations.trace(one.leg, c)
-            elsewhere = None if found.id == c.id else found.id
-            if elsewhere is None:
-                c = found
-            by = offers.Redeemer(record or c.leg(one.leg.key) or one.leg, one.id, one.leg.proof, elsewhere)
-            now = self._conversations.now()
-            step = offers.redeemed(c, offer, by, now).step
-            if step is None or await self._write(c, self._wishes.granted(Change(c), step, now), now):
+            if mine.state == "used" and (mine.leg, mine.input) == (one.leg.key, one.id):
+                await self._bring(c, mine, one)
                 return
+            found = await self._conversations.locate(one.leg.key)
+            elsewhere = found.id if found and found.state == "open" and found.id != c.id else None
+            if c.state != "open":
+                return  # over: the message goes where its leg belongs
+            now = self._conversations.now()
+            step = offers.redeemed(c, offer, offers.Redeemer(one.leg, one.id, one.leg.proof, elsewhere), now).step
+            if step is None:
+                return
+            await self._write(c, self._wishes.granted(Change(c), step, now), now)
+
+    async def _bring(self, c: Conversation, mine: Offer, one: Input) -> None:
+        if mine.proof and c.state == "open" and c.leg(one.leg.key) is None:
+            await self._conversations.bring(one.leg, c)
 
     # -- what became of our messages
 

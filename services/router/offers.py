@@ -22,9 +22,8 @@ Outcome = Literal["proven", "claimed", "related", "again", "reused", "expired", 
 
 @dataclass(frozen=True, slots=True)
 class Redeemer:
-    """The leg on which a code arrived, as it would be attached (its number of moves is the caller's business), the input
-    that carried it, and how far the channel vouches for its sender. `elsewhere` is the other open conversation that holds
-    the leg."""
+    """The leg on which a code arrived, the input that carried it, and how far the channel vouches for its sender.
+    `elsewhere` is the other open conversation that holds the leg."""
 
     leg: LegRecord
     input: str
@@ -50,8 +49,8 @@ def tapped(c: Conversation, offer: str, now: datetime) -> Step | None:
 
 
 def redeemed(c: Conversation, offer: str, by: Redeemer, now: datetime) -> Redeemed:
-    """A message carried the code of this offer. One compare-and-set marks the offer and attaches the leg; the same input
-    again finds it done."""
+    """A message carried the code of this offer. One compare-and-set says who used it and what that proves; then the leg is
+    brought here, by whoever comes by (`conversations.invited`). The same input again finds it done."""
     found = _offer(c, offer)
     if found is None:
         return Redeemed("unknown")
@@ -63,13 +62,20 @@ def redeemed(c: Conversation, offer: str, by: Redeemer, now: datetime) -> Redeem
     here = held is not None and held.moved is None
     if by.leg.key == found.on or (by.leg.visibility == "public" and not (here and found.given == "private")):
         return Redeemed("idle")
-    used = _with(c, replace(found, state="used", leg=by.leg.key, input=by.input))
     one = _is_one_person(c, found, by)
-    evidence = (Prove(by.leg.key, found.on, "handoff.code"),) if one else ()
+    level = _level(c, found) if one else "claimed"
+    used = _with(c, replace(found, state="used", leg=by.leg.key, input=by.input, proof=None if by.elsewhere else level))
+    evidence = (Prove(by.leg, found.on, "handoff.code"),) if one else ()
     if by.elsewhere:
         return Redeemed("related", _related(used, offer, now).plus(*evidence))
-    step = _joined(used, found, by, one=one, here=here, now=now)
-    return Redeemed("proven" if one else "claimed", step.plus(*evidence))
+    step = _proven(used, found, by, level, now) if one else Step(used)
+    return Redeemed("proven" if one else "claimed", _told(step, found, by, one=one, now=now).plus(*evidence))
+
+
+def _level(c: Conversation, offer: Offer) -> Proof:
+    """What the leg it was given on lends to the one it comes back on. A login there is no login here."""
+    on = c.leg(offer.on)
+    return _capped(on.proof if on else "none")
 
 
 def _is_one_person(c: Conversation, offer: Offer, by: Redeemer) -> bool:
@@ -85,27 +91,22 @@ def _related(c: Conversation, offer: str, now: datetime) -> Step:
     return Step(c, ())
 
 
-def _joined(c: Conversation, offer: Offer, by: Redeemer, *, one: bool, here: bool, now: datetime) -> Step:
-    """The leg in the conversation, with the proof that the code gives it; and the proof that it gives the other leg."""
-    on = c.leg(offer.on)
-    level = _capped(on.proof if on else "none") if one else "claimed"
-    record = c.leg(by.leg.key) if here else replace(by.leg, via="token", proof="claimed", moved=None)
-    assert record
-    strong = _stronger(record.proof, level)
-    outputs: list[Emit] = [] if here else [Emit("leg.attached", more={"other": record.key})]
-    c, proven = _raised(c, record, strong, fresh=not here)
-    if one and on:
-        c, other = _raised(c, on, _stronger(on.proof, _capped(strong)), fresh=False)
+def _proven(c: Conversation, offer: Offer, by: Redeemer, level: Proof, now: datetime) -> Step:
+    """Both legs are one person's: what one of them proves, the other proves too."""
+    on, here = c.leg(offer.on), c.leg(by.leg.key)
+    here = None if here and here.moved else here
+    c, proven = _raised(c, here, _stronger(here.proof, level)) if here else (c, [])
+    if on and here:
+        c, other = _raised(c, on, _stronger(on.proof, _capped(here.proof)))
         proven += other
-    outputs += [Emit("leg.proven", why="handoff.code", more={"other": key}) for key in proven]
-    return _told(Step(c, tuple(outputs)), offer, by, one=one, now=now)
+    return Step(c, tuple(Emit("leg.proven", why="handoff.code", more={"other": key}) for key in proven))
 
 
-def _raised(c: Conversation, record: LegRecord, proof: Proof, *, fresh: bool) -> tuple[Conversation, list[str]]:
+def _raised(c: Conversation, record: LegRecord, proof: Proof) -> tuple[Conversation, list[str]]:
     """A leg whose proof changes gets a new epoch: what was decided to be sent before is decided again."""
     rises = PROOFS.index(proof) >= PROOFS.index("channel") > PROOFS.index(record.proof)
     if not rises:
-        return (c.with_leg(record) if fresh else c), []
+        return c, []
     return c.with_leg(replace(record, proof=proof, epoch=record.epoch + 1)), [record.key]
 
 
@@ -134,7 +135,7 @@ def proved(c: Conversation, leg: str, epoch: int, proof: Proof, now: datetime, r
     record = c.leg(leg)
     if record is None or record.moved or record.epoch != epoch:
         return None
-    c, proven = _raised(c, record, proof, fresh=False)
+    c, proven = _raised(c, record, proof)
     if not proven:
         return None
     step = Step(c, (Emit("leg.proven", why=reason, more={"other": leg}),))

@@ -69,6 +69,14 @@ class Conversations:
         metrics.CAS_LOST.labels("conversations").inc()
         return None
 
+    async def change_many(self, changes: Sequence[tuple[Conversation, Change]]) -> list[Conversation | None]:
+        """Independent changes of different conversations, together."""
+        now = self.now()
+        pairs = [(before, committed(change, now)) for before, change in changes]
+        written = await self.store.cas_many(pairs) if pairs else []
+        metrics.CAS_LOST.labels("conversations").inc(written.count(False))
+        return [after if done else None for (_, after), done in zip(pairs, written, strict=True)]
+
     async def find(self, conversation: str) -> Conversation | None:
         return (await self.store.read((conversation,))).get(conversation)
 
@@ -99,31 +107,10 @@ class Conversations:
         while True:
             await self.store.insert_hint(leg.key, Hint(to.id, self.now(), to.customer))
             holder = await self.resolve(leg, to.customer, -1)
-            if holder.id == to.id or holder.state == "open":
+            end = await self.survivor(to.id) or to
+            if holder.id == end.id or holder.state == "open":
                 return holder
-            await self.move(holder, leg.key, to.customer, -1, to=to.id)
-
-    async def trace(self, leg: LegRecord, to: Conversation) -> tuple[Conversation, LegRecord | None]:
-        """As `bring`, but the leg is left on its way, for a compare-and-set that attaches it with something else: the
-        conversation as read, and the record to attach; None if that conversation, or another, holds it already."""
-        while True:
-            await self.store.insert_hint(leg.key, Hint(to.id, self.now(), to.customer))
-            hint = (await self.store.hints((leg.key,)))[leg.key]
-            opening = self.opening_of(leg)
-            walk = Walk(leg.key, hint.conversation, hint.opened, hint.customer, replace(leg, n=1), opening)
-            step = decide.walked(walk, await self.find(walk.to), self.now())
-            while isinstance(step, Go):
-                if step.loser:
-                    await self.absorb(step.loser)
-                walk = step.walk
-                step = decide.walked(walk, await self.find(walk.to), self.now())
-            if isinstance(step, Attach) and step.before.id == to.id:
-                return step.before, decide.arrived(walk)
-            if isinstance(step, Held) and (step.conversation.state == "open" or step.conversation.id == to.id):
-                return step.conversation, None
-            holder = await self.walk(walk)
-            if holder.state == "closed" and holder.id != to.id:
-                await self.move(holder, leg.key, to.customer, -1, to=to.id)
+            await self.move(holder, leg.key, to.customer, -1, to=end.id)
 
     # -- resolve, move
 

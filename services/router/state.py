@@ -143,7 +143,8 @@ class Assignment:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """An invitation to a private leg. `token` and `code` are hashes of what the customer gets; `given` says whether it was
-    handed over in public or on a private leg, `on` is that leg. `leg` and `input` are who used it, and with which input."""
+    handed over in public or on a private leg, `on` is that leg. `leg` and `input` are who used it, and with which input;
+    `proof` is what that proved of the leg, None if the leg stays where it is."""
 
     id: str
     token: str
@@ -154,6 +155,7 @@ class Offer:
     expires: datetime
     leg: str | None = None
     input: str | None = None
+    proof: Proof | None = None
     targets: tuple[str, ...] = ()  # `channel/account` of the ways that the invitation's page offers, best first
 
 
@@ -285,11 +287,14 @@ class Conversation:
         return min((one.wait for one in self.legs if one.wait and one.moved is None), default=None)
 
     def with_leg(self, leg: LegRecord) -> Conversation:
+        return replace(self, legs=self.legs_with(leg))
+
+    def legs_with(self, leg: LegRecord) -> tuple[LegRecord, ...]:
         """With this record in place of the one with its key, else added at the end: places never change."""
         for place, one in enumerate(self.legs):
             if one.key == leg.key:
-                return replace(self, legs=(*self.legs[:place], leg, *self.legs[place + 1 :]))
-        return replace(self, legs=(*self.legs, leg))
+                return (*self.legs[:place], leg, *self.legs[place + 1 :])
+        return (*self.legs, leg)
 
 
 # -- as others see it -------------------------------------------------------------------------------------------------
@@ -518,12 +523,15 @@ def _offer_document(o: Offer) -> Document:
         "exp": o.expires,
         "leg": o.leg,
         "input": o.input,
+        "proof": o.proof,
         "to": list(o.targets),
     }
 
 
 def _offer(d: Document) -> Offer:
-    return Offer(d["id"], d["h"], d["c"], d["st"], d["given"], d["on"], d["exp"], d["leg"], d["input"], tuple(d["to"]))
+    return Offer(
+        d["id"], d["h"], d["c"], d["st"], d["given"], d["on"], d["exp"], d["leg"], d["input"], d["proof"], tuple(d["to"])
+    )
 
 
 def _send_document(s: Send) -> Document:

@@ -67,11 +67,11 @@ class Wishes:
     def _proved(self, change: Change, prove: Prove, now: datetime) -> Change:
         """Evidence, told as an event of its own; identity decides what it is worth."""
         c = change.after
-        one, other = c.leg(prove.leg), c.leg(prove.other)
+        one, other = prove.leg, c.leg(prove.other)
         who, also = (self.party_of(c, leg) if leg else None for leg in (one, other))
-        if one is None or who is None or also is None or who.key == also.key:
+        if who is None or also is None or who.key == also.key:
             return change
-        name = derived_event_id(c.id, "identity.asserted", prove.leg, prove.other, prove.rule)
+        name = derived_event_id(c.id, "identity.asserted", one.key, prove.other, prove.rule)
         data = IdentityAsserted(
             provider_id=name,
             party=who,
