@@ -161,6 +161,10 @@ class Accounts:
         """Every usable account that was not removed: what pollers and streams work for."""
         return [one for door in self._by_door.values() for one in door.values()]
 
+    def of(self, tenant: str, channel: str) -> list[Connected]:
+        """The same of one tenant on one channel."""
+        return list(self._by_door.get((tenant, channel), {}).values())
+
     def known(self) -> list[Connected]:
         """The same and those that were removed: what the directory announces."""
         return [one for one in self._known.values() if isinstance(one, Connected)]

@@ -112,7 +112,7 @@ class Journey:
 
     def _only(self, tenant: str | None) -> Connected | None:
         """The tenant's journey account, where there is only one."""
-        own = [one for one in self._accounts.all() if one.channel.name == CHANNEL and one.tenant == tenant]
+        own = self._accounts.of(tenant, CHANNEL) if tenant else []
         if len(own) > 1:
             names = ", ".join(sorted(one.id for one in own))
             raise Problem(422, "account_ambiguous", f"Say ?account=, one of {names}.")
