@@ -29,6 +29,7 @@ from services.ingest.contract import (
     GROUP,
     Account,
     BasicAuth,
+    CamelPayload,
     Can,
     Channel,
     Ed25519,
@@ -37,6 +38,7 @@ from services.ingest.contract import (
     Hmac,
     Leg,
     Misdeclared,
+    Moment,
     Node,
     NotPossible,
     Outgoing,
@@ -575,6 +577,16 @@ def test_only_declared_fields_are_shown() -> None:
         "yes": True,
     }
     assert masked(channel(), Raw(b"From: ana@example.org")) == "(21 bytes)"
+
+
+def test_an_id_that_is_written_as_a_number_is_a_text_and_names_in_camel_case_are_read() -> None:
+    class Wire(CamelPayload):
+        message_id: str
+        sent_at: Moment
+
+    found = Wire.model_validate({"messageId": 12345678901234567890, "sentAt": "2026-03-01T12:00:00"})
+
+    assert (found.message_id, found.sent_at) == ("12345678901234567890", datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def test_half_an_emoji_becomes_a_mark_and_can_be_written() -> None:

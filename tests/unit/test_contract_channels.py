@@ -20,12 +20,11 @@ from services.ingest.channels.email.replies import newest
 from services.ingest.channels.instagram import CHANNEL as INSTAGRAM
 from services.ingest.channels.journey import CHANNEL as JOURNEY
 from services.ingest.channels.telegram import CHANNEL as TELEGRAM
-from services.ingest.channels.telegram.payloads import Telegram
 from services.ingest.channels.webchat import CHANNEL as WEBCHAT
 from services.ingest.channels.whatsapp import CHANNEL as WHATSAPP
 from services.ingest.channels.whatsapp.payloads import Contact
-from services.ingest.contract import Channel, Outcome, Outgoing, Raw, Response, request_for, text
-from services.ingest.contract.kit import Subject, load
+from services.ingest.contract import Channel, Outcome, Outgoing, Raw, Response, media_link, request_for, text
+from services.ingest.contract.kit import Subject, load, receives
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROOT = Path(channels.__file__).parent
@@ -196,15 +195,16 @@ def test_the_same_number_in_two_chats_is_two_messages_in_order() -> None:
 
 
 def test_a_file_is_fetched_from_the_path_that_telegram_names() -> None:
-    account, media = subject(TELEGRAM).accounts[0], TELEGRAM.media
-    assert isinstance(account, Telegram)
-    assert media
-    assert callable(media.link)
+    account = subject(TELEGRAM).accounts[0]
 
-    told = media.link(account, Response(200, b'{"ok":true,"result":{"file_path":"photos/file 1.jpg"}}'))
+    told = media_link(TELEGRAM, account, Response(200, b'{"ok":true,"result":{"file_path":"photos/file 1.jpg"}}'))
 
     assert told == "https://api.telegram.org/file/bot110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/photos/file%201.jpg"
-    assert media.link(account, Response(400, b"{}")) is None
+    assert media_link(TELEGRAM, account, Response(400, b"{}")) is None
+    assert (
+        media_link(WHATSAPP, account, Response(200, b'{"url": "https://lookaside.example/1"}')) == "https://lookaside.example/1"
+    )
+    assert media_link(EMAIL, account, Response(200)) is None
 
 
 # -- email: who wrote, and what --------------------------------------------------------------------------------------------
@@ -384,3 +384,15 @@ def test_a_frame_cannot_bring_its_own_visitor() -> None:
 
     assert event.data.party
     assert (event.data.party.scheme, event.data.party.value) == ("webchat", "mine")
+
+
+def test_what_a_channel_receives_is_counted_from_its_fixtures() -> None:
+    assert receives(TELEGRAM, ROOT / "telegram" / "fixtures") == {
+        "consent.given",
+        "consent.withdrawn",
+        "message.edited",
+        "message.received",
+        "reaction.added",
+        "reaction.removed",
+        "referral.followed",
+    }

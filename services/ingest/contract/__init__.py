@@ -44,7 +44,7 @@ from services.ingest.contract.facts import (
 )
 from services.ingest.contract.inputs import JSON, CamelPayload, Item, Moment, Node, Payload, Raw, Refused, Unreadable, each
 from services.ingest.contract.normalize import FactEvent, Outcome, Quarantined, Unused, complete, find, normalize
-from services.ingest.contract.outbound import NotPossible, fit, plan, read, request_for, split
+from services.ingest.contract.outbound import NotPossible, fit, media_link, plan, read, request_for, split
 from services.ingest.contract.redact import masked, masked_slice
 from services.ingest.contract.registry import GROUP, Registry, registry
 from services.ingest.contract.schemes import BasicAuth, Ed25519, Hmac, Token, Unsigned, body_only, sha256_hex
@@ -79,6 +79,6 @@ __all__ = [
     "Reply", "Request", "Response", "Result", "Retry", "Scheme", "Secret", "Send", "Sender", "Sent", "Session", "Step",
     "Stepped", "Stream", "Strength", "Token", "Typing", "Unknown", "Unreadable", "Unsigned", "Unused", "Verdict",
     "Visibility", "Webhook", "Window", "admit", "basic", "bearer", "body_only", "complete", "declared", "described",
-    "each", "find", "fit", "form", "get", "how", "left_by", "load", "masked", "masked_slice", "matrix_row", "model_of",
+    "each", "find", "fit", "form", "get", "how", "left_by", "load", "masked", "masked_slice", "matrix_row", "media_link", "model_of",
     "normalize", "plan", "post", "read", "registry", "request_for", "sha256_hex", "split", "tel", "text",
 ]

@@ -42,7 +42,7 @@ PLACES = ("thread", "text", "id", "ref", "reply_to", "target", "leg")
 class Slice(Payload):
     """An item as it came; the paths of the file say what is read."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
 
 def load(path: Path) -> Channel[Account]:

@@ -24,13 +24,14 @@ class Payload(BaseModel):
     """Base of payload models: only the fields that are read; others are ignored, and masked where bodies are shown.
     Declare a time as `Moment`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # Ids are texts for us, also where a provider writes one as a number.
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, coerce_numbers_to_str=True)
 
 
 class CamelPayload(Payload):
     """The same for providers that writeNamesLikeThis: the model is written_like_this."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Unreadable(Exception):

@@ -135,3 +135,12 @@ def _by_status(wait: float | None, request: Request, status: int, named: str) ->
     if status >= 500:
         return Retry(named, wait) if request.idempotent else Unknown(named)
     return Failed(named)
+
+
+def media_link(channel: Channel[Any], account: Account, response: Response) -> str | None:
+    """Where the file itself is, once `Media.fetch` was answered; None where that answer is the file already, or says nothing."""
+    link = channel.media.link if channel.media else None
+    if link is None:
+        return None
+    found = link(account, response) if callable(link) else response.get(link)
+    return found if isinstance(found, str) and found else None

@@ -72,7 +72,7 @@ class Update(Payload):
 class Message(Payload):
     """Fields that are none of these tell what else the message is; their names are kept."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(extra="allow")
     message_id: int
     message_thread_id: int | None = None
     is_topic_message: bool = False

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.common.events import short
 from services.ingest.contract.channel import Channel
 from services.ingest.contract.doors import Webhook
 from services.ingest.contract.kit import declaration, inbound, neighbours, pulling, sending, webhook
 from services.ingest.contract.kit.subject import NOW, TENANT_KEY, Fixture, Subject, load, told
 
-__all__ = ["NOW", "TENANT_KEY", "Case", "Fixture", "Subject", "accept", "cases", "conformance", "load", "told"]
+__all__ = ["NOW", "TENANT_KEY", "Case", "Fixture", "Subject", "accept", "cases", "conformance", "load", "receives", "told"]
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,10 @@ def accept(channel: Channel[Any], folder: Path) -> list[str]:
             fixture.expected.write_text(written)
             changed.append(fixture.name)
     return changed
+
+
+def receives(channel: Channel[Any], folder: Path) -> set[str]:
+    """The kinds of events that the fixtures show: what a channel receives is counted, not declared."""
+    subject = load(channel, folder)
+    outcomes = [subject.normalized(fixture.raw) for fixture in subject.fixtures]
+    return {short(event.data.type) for outcome in outcomes for event in (*outcome.events, *outcome.live)}
