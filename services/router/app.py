@@ -39,20 +39,25 @@ from services.router.settings import PORT, RouterSettings
 from services.router.state import OutboxItem
 from services.router.streams import Handle, Streams
 from services.router.timers import Clock
+from services.router.together import Together
 from services.router.wishes import Wishes
 
 
 class KafkaOutbox:
-    """Outboxes to their topics: in order, acknowledged."""
+    """Outboxes to their topics: each in its order, acknowledged; those that are sent in the same moment travel together."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        self._sending = Together(self._send_each)
 
     async def send(self, conversation: str, items: Sequence[OutboxItem]) -> None:
-        await self._publisher.publish([item.record for item in items])
-        for item in items:
-            if item.s is not None:
-                metrics.CONVERSATIONS.labels(item.record.attributes.get("type", "")).inc()
+        await self._sending(items)
+
+    async def _send_each(self, boxes: Sequence[Sequence[OutboxItem]]) -> Sequence[None]:
+        await self._publisher.publish([item.record for items in boxes for item in items])
+        for item in (item for items in boxes for item in items if item.s is not None):
+            metrics.CONVERSATIONS.labels(item.record.attributes.get("type", "")).inc()
+        return [None] * len(boxes)
 
 
 class QueueBook:

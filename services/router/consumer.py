@@ -84,7 +84,8 @@ class CustomerEvents:
 
     async def _place(self, events: Sequence[Event[Data]]) -> list[Event[Data]]:
         pairs = [(event, one) for event in events if (one := as_input(event, self._directory, self._parties))]
-        await all_of(*(self._handoffs.redeem(event.tenant, one) for event, one in pairs if one.kind == "said"))
+        carrying = [(event, one) for event, one in pairs if one.kind == "said" and self._handoffs.may_carry(one.text)]
+        await all_of(*(self._handoffs.redeem(event.tenant, one) for event, one in carrying))
         placed = await self._placer.place([one for _, one in pairs])
         return [
             appended(event, one.entry_id, where.conversation, one.leg.key)

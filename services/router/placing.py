@@ -139,27 +139,33 @@ class _Batch:
     # -- a round
 
     async def _round(self, holders: dict[str, Conversation]) -> None:
+        """All that can be applied in one compare-and-set per conversation; where nothing can, one step for each leg."""
         by_conversation: dict[str, list[str]] = defaultdict(list)
         for leg, c in holders.items():
             by_conversation[c.id].append(leg)
         fresh = {c.id: c for c in holders.values()}
-        await all_of(*(self._one(fresh[key], legs) for key, legs in by_conversation.items()))
+        changes: list[tuple[Conversation, Change]] = []
+        applied: list[dict[str, list[tuple[int, str]]]] = []
+        steps: list[tuple[Conversation, str]] = []
+        for key, legs in by_conversation.items():
+            change, done = self._apply_all(fresh[key], legs)
+            if change.after is not fresh[key]:
+                changes.append((fresh[key], change))
+                applied.append(done)
+            else:
+                self._done(fresh[key], done)
+                steps += [(fresh[key], leg) for leg in legs if leg in self._queues]
+        for after, done in zip(await self._driver.change_many(changes), applied, strict=True):
+            if after is not None:
+                self._done(after, done)
+        await all_of(*(self._step(c, leg) for c, leg in steps))
 
-    async def _one(self, c: Conversation, legs: list[str]) -> None:
-        """All that waits for a conversation: what can be applied in one compare-and-set, else one step for each other leg."""
+    def _apply_all(self, c: Conversation, legs: Sequence[str]) -> tuple[Change, dict[str, list[tuple[int, str]]]]:
         change = Change(c)
         done: dict[str, list[tuple[int, str]]] = {}
         for leg in legs:
             change, done[leg] = self._apply(change, leg)
-        after: Conversation | None = c
-        if change.after is not c:
-            after = await self._driver.change(c, change)
-        if after is not None:
-            self._done(after, done)
-            if after.out:  # also what a delivery before this one left unpublished
-                self._touched[c.id] = after
-        if change.after is c:
-            await all_of(*(self._step(c, leg) for leg in legs if leg in self._queues))
+        return change, done
 
     def _apply(self, change: Change, leg: str) -> tuple[Change, list[tuple[int, str]]]:
         """Apply the leg's inputs from the first to the first that needs a step before it."""
@@ -191,6 +197,8 @@ class _Batch:
         await step
 
     def _done(self, c: Conversation, done: dict[str, list[tuple[int, str]]]) -> None:
+        if c.out:  # also what a delivery before this one left unpublished
+            self._touched[c.id] = c
         for leg, numbers in done.items():
             for number, effect in numbers:
                 assert self._queues[leg].popleft() == number
