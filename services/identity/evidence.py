@@ -120,7 +120,7 @@ def moment(at: int) -> datetime:
 def _key(identifier: Identifier) -> str:
     """A key stands in field paths of the store, so its form is checked where it enters."""
     if not KEY.fullmatch(identifier.key):
-        raise Poison(f"a {identifier.scheme} identifier has no usable key")
+        raise Poison(f"an identifier has no usable key: {identifier.scheme}")
     return identifier.key
 
 

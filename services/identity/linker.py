@@ -50,11 +50,10 @@ class Linker:
     async def learn(self, batch: Sequence[Carried], keys: Iterable[str] = (), *, adopts: bool = True) -> View:
         """The graph as it is once it knows all of the batch, around its identifiers and `keys`. Raises Foreign before
         anything is written, and StoreAway, after which the same batch may be learned again."""
-        tenants = _tenants(batch)
-        wanted = tenants.keys() | set(keys)
+        wanted = {*keys, *(key for one in batch for key in one.members)}
         for attempt in range(ATTEMPTS):
             view = await self._load(wanted)
-            if strangers := [c.event_id for c in batch if any(_foreign(view, key, c.tenant) for key in c.members)]:
+            if strangers := _strangers(batch, view):
                 raise Foreign(strangers)
             if done := await self._advance(batch, view, adopts):
                 self._remember(done)
@@ -101,16 +100,10 @@ class Linker:
             self._hints.popitem(last=False)
 
 
-def _tenants(batch: Sequence[Carried]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for one in batch:
-        if any(found.setdefault(key, one.tenant) != one.tenant for key in one.members):
-            raise Foreign([one.event_id])
-    return found
-
-
-def _foreign(view: View, key: str, tenant: str) -> bool:
-    return any(node.tenant != tenant for node in view.path(key))
+def _strangers(batch: Sequence[Carried], view: View) -> list[str]:
+    """Events that name another tenant's identifiers, as the graph knows them, else as the first of the batch does."""
+    tenants = {key: root.tenant for key in view.starts if (root := view.root(key))}
+    return [c.event_id for c in batch if any(tenants.setdefault(key, c.tenant) != c.tenant for key in c.members)]
 
 
 def _onwards(view: View) -> set[str]:
