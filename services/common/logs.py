@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -54,3 +56,9 @@ def configure(settings: CommonSettings, service: str) -> None:
 def log() -> Any:
     """The logger. Name the event, give ids as keys: log().info("batch_handled", count=3)."""
     return structlog.get_logger()
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised, for errors whose text may hold what somebody wrote."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
