@@ -41,6 +41,7 @@ def is_open(hours: Hours, at: datetime) -> bool:
 
 def deadline(hours: Hours, start: datetime, seconds: int) -> datetime | None:
     """The moment at which so many open seconds have passed since `start`; None if the queue does not open that long."""
+    start = start.astimezone(UTC)  # with a zone of its own, a sum would count hours of the wall clock
     if not hours.week:
         return start + timedelta(seconds=seconds)
     left = timedelta(seconds=seconds)
