@@ -209,6 +209,7 @@ class World:
     journal: Journal
     told: list[Event[Data]] = field(default_factory=list)
     running: list[tuple[Process, asyncio.Task[None]]] = field(default_factory=list)
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     _view: View | None = None
     _number: int = 0
 
@@ -220,7 +221,7 @@ class World:
         self.accounts = Accounts(self.mongo, vault(self.settings), keyring, self.channels)
         await self.accounts.start()
         for channel in self.channels.channels:
-            await self.connect(channel)
+            await self.connect(channel, **self.fields.get(channel, {}))
         self._view = View(self.settings, topics.EVENTS, self._read)
         await self._view.start()
 

@@ -15,7 +15,7 @@ from services.common.cloudevents import Event, Record, UnknownType, Unreadable, 
 from services.common.errors import Away
 from services.common.events import BY_TYPE, CallRecorded, CustomerChanged, Data, MessageSent, Said
 from services.common.kafka import DeadLetters, Publisher, read
-from services.common.logs import log
+from services.common.logs import log, place
 from services.common.media import MediaStore, Stored
 from services.ingest.media.fetch import MAIL, Fetcher
 from services.ingest.media.jobs import Job, Later, Patience, Result, announcement, ended, wanted
@@ -150,7 +150,7 @@ class MediaWorker:
         except Away as error:
             return Later(f"{error.part} is away")
         except Exception as error:  # one file must not stop the others: it is tried again, and the bug is loud
-            log().error("media_bug", channel=job.channel, exc_type=type(error).__name__, exc_info=error)
+            log().error("media_bug", channel=job.channel, exc_type=type(error).__name__, path=place(error))
             return Later(f"bug: {type(error).__name__}", HOUR)
 
     async def _tell(self, job: Job) -> None:

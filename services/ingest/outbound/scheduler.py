@@ -12,7 +12,7 @@ from functools import partial
 
 from services.common import metrics
 from services.common.errors import Away
-from services.common.logs import log
+from services.common.logs import log, place
 from services.ingest.outbound.decide import held
 from services.ingest.outbound.sends import Sending, later
 from services.ingest.outbound.worker import Parts, Worker
@@ -89,7 +89,7 @@ class Scheduler:
             await asyncio.sleep(self._poll_s)
         except Exception as error:  # one message must not stop the others: it is held, and the bug is loud
             metrics.CHANNEL_BUGS.labels(s.channel).inc()
-            log().error("send_bug", outbound_id=s.id, exc_type=type(error).__name__, exc_info=error)
+            log().error("send_bug", outbound_id=s.id, exc_type=type(error).__name__, path=place(error))
             await self._hold(s, f"bug: {type(error).__name__}")
 
     async def _hold(self, s: Sending, reason: str) -> None:

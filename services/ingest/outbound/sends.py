@@ -258,6 +258,14 @@ def _piece(d: Document) -> Piece:
 def without_content(s: Sending) -> Sending:
     """The same message without what was written and to whom: what the journal keeps of a message whose fate is known, since
     only its ids are still needed."""
-    unsaid: Document = {"parts": (), "context": {}, "party": None, "thread": "", "reply_to": None, "target": None, "opens": None}
+    unsaid: Document = {
+        "parts": (),
+        "context": {},
+        "party": None,
+        "thread": "",
+        "reply_to": None,
+        "target": None,
+        "opens": None,
+    }
     bare = s.request.model_copy(update=unsaid)
     return replace(s, request=bare, pieces=tuple(replace(one, part=Part(one.part.kind)) for one in s.pieces))

@@ -63,11 +63,17 @@ class Mailer:
     async def _talk(self, client: aiosmtplib.SMTP, at: Server, request: Request) -> Response:
         try:
             await client.connect()
+            await client.ehlo()
             if at.username and at.password:
                 await client.login(at.username, at.password)
-            await client.mail(request.headers["mail-from"], options=_options(client, request))
+            international = not (request.headers["mail-from"] + request.headers["rcpt-to"]).isascii()
+            if international and not client.supports_extension("smtputf8"):
+                return Response(553, b"the mail server takes no letters outside ASCII in addresses")
+            encoding = "utf-8" if international else "ascii"
+            options = _options(client, request, international=international)
+            await client.mail(request.headers["mail-from"], options=options, encoding=encoding)
             for recipient in request.headers["rcpt-to"].split(","):
-                await client.rcpt(recipient.strip())
+                await client.rcpt(recipient.strip(), encoding=encoding)
         except aiosmtplib.SMTPResponseException as error:
             return _response(error.code, error.message)
         except (aiosmtplib.SMTPException, OSError) as error:
@@ -81,11 +87,10 @@ class Mailer:
         return _response(code, text)
 
 
-def _options(client: aiosmtplib.SMTP, request: Request) -> list[str]:
-    """What must be said with MAIL: letters outside ASCII in the text, or in an address."""
-    addresses = request.headers["mail-from"] + request.headers["rcpt-to"]
-    wanted = [("BODY=8BITMIME", "8bitmime", not request.body.isascii()), ("SMTPUTF8", "smtputf8", not addresses.isascii())]
-    return [option for option, extension, needed in wanted if needed and client.supports_extension(extension)]
+def _options(client: aiosmtplib.SMTP, request: Request, *, international: bool) -> list[str]:
+    """What must be said with MAIL: letters outside ASCII in an address, or in the text."""
+    eight = not request.body.isascii() and client.supports_extension("8bitmime")
+    return [option for option, needed in (("SMTPUTF8", international), ("BODY=8BITMIME", eight)) if needed]
 
 
 def _response(code: int, text: str) -> Response:

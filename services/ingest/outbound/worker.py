@@ -15,7 +15,7 @@ from datetime import datetime
 from services.common import metrics
 from services.common.errors import StoreAway
 from services.common.http import AnswerLost, NotSent
-from services.common.logs import log
+from services.common.logs import log, place
 from services.common.media import MediaAway, Missing
 from services.ingest.accounts import AccountBroken, Accounts, Connected
 from services.ingest.contract import Failed, Request, Response, Result, Retry, Sent, Unknown, read
@@ -252,7 +252,7 @@ class Worker:
         except AnswerLost:
             return read(account.channel, out, request, None), None
         except Exception as error:  # our bug or the channel's, after the call was begun: nobody knows whether it arrived
-            log().error("send_bug", outbound_id=s.id, channel=s.channel, exc_type=type(error).__name__, exc_info=error)
+            log().error("send_bug", outbound_id=s.id, channel=s.channel, exc_type=type(error).__name__, path=place(error))
             return Unknown(f"bug: {type(error).__name__}"), response
 
     async def _upload(self, s: Sending, piece: Piece, account: Usable) -> Sending | Stop | None:
