@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -54,6 +55,7 @@ class Chat:
         return [WebSocketRoute("/chat/{account}/socket", self.socket, name="chat_socket")]
 
     async def start(self) -> None:
+        logging.getLogger("uvicorn.error").addFilter(_is_no_denial)
         await self._parts.out.prepare()
 
     async def stop(self) -> None:
@@ -165,6 +167,11 @@ class Chat:
             return await self._parts.out.returned(thread, now)
         except StoreAway as error:
             raise Denied(503, "away", "Not now; try again.") from error
+
+
+def _is_no_denial(record: logging.LogRecord) -> bool:
+    """uvicorn takes a handshake that we answered with a status for one that we forgot, and says so as an error."""
+    return "without completing handshake" not in record.getMessage()
 
 
 def proven(account: Connected, visit: protocol.Visit, origin: str, now: datetime) -> Mapping[str, str]:

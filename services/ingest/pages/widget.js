@@ -97,11 +97,29 @@
     }
   }
 
+  const waiting = (entry) => Boolean(entry?.frame) && entry.state !== "sent" && entry.state !== "failed";
+  const removed = new Set();
+
+  /** Another tab of the same visitor writes here as well: what it has is taken over, and nothing of it is written away. */
+  function merge() {
+    const kept = load();
+    if (kept.visitor !== state.visitor) return { outbox: [], after: 0 };
+    for (const entry of kept.log) {
+      const mine = entryOf(entry.id);
+      if (!mine && !removed.has(entry.id)) { state.log.push(entry); draw(entry); }
+      if (mine && entry.state === "sent" && waiting(mine)) { mine.state = "sent"; delete mine.frame; draw(mine); }
+    }
+    state.log.sort((one, other) => (one.at < other.at ? -1 : 1));
+    return { outbox: kept.outbox.filter((id) => !state.outbox.includes(id) && waiting(entryOf(id))), after: kept.after };
+  }
+
   function save() {
-    state.log = state.log.slice(-KEPT);
+    const others = merge();
+    const log = state.log.filter((entry, place) => waiting(entry) || place >= state.log.length - KEPT);
+    const kept = { ...state, log, outbox: [...state.outbox, ...others.outbox], after: Math.max(state.after, others.after) };
     memory[shelfName()] = state;
     try {
-      shelf().setItem(shelfName(), JSON.stringify(state, (key, value) => (key.startsWith("_") ? undefined : value)));
+      shelf().setItem(shelfName(), JSON.stringify(kept, (key, value) => (key.startsWith("_") ? undefined : value)));
     } catch { /* a browser that keeps nothing: this page still works */ }
   }
 
@@ -262,6 +280,7 @@
   }
 
   function drop(entry) {
+    removed.add(entry.id);
     state.log = state.log.filter((one) => one !== entry);
     state.outbox = state.outbox.filter((id) => id !== entry.id);
     nodes.get(entry.id)?.remove();
@@ -321,8 +340,20 @@
     if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(frame));
   }
 
+  /** A new visitor comes in one tab at a time, so that two which open together are the same visitor. */
+  let arriving = false, arrived = () => {};
   function connect() {
-    if (socket || timer) return;
+    if (socket || timer || arriving) return;
+    if (state.resume || signed || !navigator.locks) { open(); return; }
+    arriving = true;
+    navigator.locks.request(STORE, async () => {
+      const kept = load();
+      if (kept.resume && !signed) { state.visitor = kept.visitor; state.resume = kept.resume; }
+      await new Promise((done) => { arrived = done; open(); });
+    }).finally(() => { arriving = false; });
+  }
+
+  function open() {
     const offered = ["hilo.chat.1", `visitor.${state.visitor}`];
     if (state.resume && !signed) offered.push(`resume.${state.resume}`);
     if (signed) offered.push(`token.${signed}`);
@@ -331,7 +362,7 @@
     const opened = (socket = new WebSocket(`${SOCKET}?${query}`, offered));
     heardAt = Date.now();
     opened.addEventListener("message", (event) => { heardAt = Date.now(); hear(JSON.parse(event.data)); });
-    opened.addEventListener("close", (event) => { if (socket === opened) closed(event.code, used); });
+    opened.addEventListener("close", (event) => { arrived(); if (socket === opened) closed(event.code, used); });
   }
 
   function closed(code, used) {
@@ -362,6 +393,7 @@
       state.resume = frame.resume;
       if (frame.last < state.after) state.after = frame.last;
       save();
+      arrived();
       ready = true;
       tries = 0;
       status.textContent = t("online");
@@ -450,6 +482,7 @@
   /* A connection can die without a word; the server is heard every 25 s. */
   setInterval(() => { if (socket && Date.now() - heardAt > 70000) socket.close(); }, 10000);
   addEventListener("online", () => { if (timer) { clearTimeout(timer); timer = null; tries = 0; connect(); } });
+  addEventListener("storage", (event) => { if (event.key === STORE && !signed) { merge(); count(); offer(); } });
   document.addEventListener("visibilitychange", seen);
 
   function start(token) {
