@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from services.common.mongo import ASCENDING, Document, IndexModel, Mongo, reaching
@@ -144,13 +144,8 @@ def _agent(d: Document) -> Agent:
 
 
 def _queue_document(queue: Queue) -> Document:
-    document = asdict(queue)
-    document["hours"]["holidays"] = [day.isoformat() for day in queue.hours.holidays]
-    return document
+    return {**asdict(queue), "hours": queue.hours.kept()}
 
 
 def _queue(d: dict[str, Any]) -> Queue:
-    hours = d["hours"]
-    week = tuple(tuple((start, end) for start, end in day) for day in hours["week"])
-    read = Hours(hours["zone"], week, tuple(map(date.fromisoformat, hours["holidays"])))
-    return Queue(**{**d, "hours": read, "skills": tuple(d["skills"])})
+    return Queue(**{**d, "hours": Hours.of(d["hours"]), "skills": tuple(d["skills"])})

@@ -79,7 +79,7 @@ class QueueBook:
         for tenant in await self._keyring.tenants():
             for queue in await self._agents.queues(tenant):
                 answer = self._usual.answer_s if queue.answer_s is None else queue.answer_s
-                self._times[tenant, queue.name] = QueueTimes(answer, queue.resolve_s)
+                self._times[tenant, queue.name] = QueueTimes(answer, queue.resolve_s, queue.hours)
 
     async def stop(self) -> None:
         return None

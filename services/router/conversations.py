@@ -14,6 +14,7 @@ from typing import Any, Literal
 from services.common.events import Author
 from services.common.identifiers import Proof, conversation_id
 from services.router import state
+from services.router.hours import ALWAYS, Hours, deadline
 from services.router.outputs import Change, Emit
 from services.router.state import Conversation, LegRecord, Moved
 from services.router.stores import Known
@@ -32,6 +33,7 @@ class Opening:
     language: str | None = None
     answer_s: int | None = None
     resolve_s: int | None = None
+    hours: Hours = ALWAYS
     sticky: str | None = None
 
 
@@ -174,7 +176,7 @@ def opened(walk: Walk, now: datetime) -> Change:
         language=o.language,
         customer=walk.customer,
         legs=(arrived(walk),),
-        sla=state.Sla(o.answer_s, walk.opened + timedelta(seconds=o.resolve_s) if o.resolve_s else None),
+        sla=state.Sla(o.answer_s, deadline(o.hours, walk.opened, o.resolve_s) if o.resolve_s else None, hours=o.hours),
         since=walk.opened,
         last=walk.opened,
         sticky=o.sticky,
@@ -285,6 +287,7 @@ def _slas(winner: Conversation, loser: Conversation) -> state.Sla:
         resolve_by=min(filter(None, (mine.resolve_by, other.resolve_by)), default=None),
         answer_breached=told,
         resolve_breached=mine.resolve_breached or other.resolve_breached,
+        hours=mine.hours,
     )
 
 
@@ -394,7 +397,7 @@ def _said(change: Change, c: Conversation, record: LegRecord, one: Input, now: d
     newest = _newest(record, one) if record.last is None or one.at >= record.last else {}
     seen = record.seen.plus(one.id, one.time, WINDOW)
     heard = replace(record, seen=seen, version=max(record.version, one.version), wait=wait, **newest)
-    answer_by = wait + timedelta(seconds=c.sla.answer_s) if c.sla.answer_s is not None else None
+    answer_by = c.sla.answer_by(wait)
     after = replace(
         c,
         legs=c.legs_with(heard),

@@ -12,6 +12,7 @@ from services.common.events import AccountDescribed, ChannelDeclared, HandoffDec
 from services.common.identifiers import Visibility
 from services.common.logs import log
 from services.router.conversations import Opening
+from services.router.hours import ALWAYS, Hours
 from services.router.state import LegRecord
 
 
@@ -21,6 +22,7 @@ class QueueTimes:
 
     answer_s: int | None = None
     resolve_s: int | None = None
+    hours: Hours = ALWAYS
 
 
 TimesOf = Callable[[str, str], QueueTimes]
@@ -84,6 +86,7 @@ class Directory:
             language=found.language if found else None,
             answer_s=times.answer_s,
             resolve_s=times.resolve_s,
+            hours=times.hours,
         )
 
     def own_contacts(self, tenant: str) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 HORIZON = 400  # days that a deadline may lie ahead; a queue that never opens has none
@@ -27,6 +29,16 @@ class Hours:
             ends = [0, *(minute for stretch in day for minute in stretch), 1440]
             if ends != sorted(ends) or any(start == end for start, end in day):
                 raise ValueError("a day's stretches follow each other between minute 0 and 1440")
+
+    def kept(self) -> dict[str, Any]:
+        """As a document."""
+        week = [[list(stretch) for stretch in day] for day in self.week]
+        return {"zone": self.zone, "week": week, "holidays": [day.isoformat() for day in self.holidays]}
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Hours:
+        week = tuple(tuple((start, end) for start, end in day) for day in kept["week"])
+        return cls(kept["zone"], week, tuple(map(date.fromisoformat, kept["holidays"])))
 
 
 ALWAYS = Hours()

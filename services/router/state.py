@@ -25,6 +25,7 @@ from services.common.events import (
     SlaHead,
 )
 from services.common.identifiers import Proof, Visibility
+from services.router.hours import ALWAYS, Hours, deadline
 
 Document = dict[str, Any]
 State = Literal["open", "closed", "joined"]
@@ -219,13 +220,17 @@ class OutboxItem:
 
 @dataclass(frozen=True, slots=True)
 class Sla:
-    """Deadlines of the case: an answer within `answer_s` of the wait's beginning, an end by `resolve_by`. `answer_breached`
+    """Deadlines of the case: an answer within `answer_s` open seconds of the wait's beginning, an end by `resolve_by`. `answer_breached`
     is the beginning of the wait for which the breach was told."""
 
     answer_s: int | None = None
     resolve_by: datetime | None = None
     answer_breached: datetime | None = None
     resolve_breached: bool = False
+    hours: Hours = ALWAYS
+
+    def answer_by(self, waiting: datetime | None) -> datetime | None:
+        return deadline(self.hours, waiting, self.answer_s) if waiting and self.answer_s is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +308,7 @@ class Conversation:
 def head(conversation: Conversation) -> Head:
     """The whole state as others may know it."""
     c, waiting = conversation, conversation.waiting_since
-    answer_by = waiting + timedelta(seconds=c.sla.answer_s) if waiting and c.sla.answer_s is not None else None
+    answer_by = c.sla.answer_by(waiting)
     return Head(
         state=c.state,
         version=c.v,
@@ -554,11 +559,13 @@ def _send(d: Document) -> Send:
 
 
 def _sla_document(s: Sla) -> Document:
-    return {"answer_s": s.answer_s, "by": s.resolve_by, "told": s.answer_breached, "over": s.resolve_breached}
+    hours = s.hours.kept() if s.hours.week else None
+    return {"answer_s": s.answer_s, "by": s.resolve_by, "told": s.answer_breached, "over": s.resolve_breached, "hours": hours}
 
 
 def _sla(d: Document) -> Sla:
-    return Sla(d["answer_s"], d["by"], d["told"], d["over"])
+    hours = Hours.of(d["hours"]) if d["hours"] else ALWAYS
+    return Sla(d["answer_s"], d["by"], d["told"], d["over"], hours)
 
 
 def out_document(item: OutboxItem) -> Document:

@@ -51,9 +51,9 @@ def fired(clocks: Sequence[Clock]) -> Callable[[Conversation, datetime], Change]
 
 def _answer_by(c: Conversation) -> datetime | None:
     waiting = c.waiting_since
-    if waiting is None or c.sla.answer_s is None or c.sla.answer_breached == waiting:
+    if waiting is None or c.sla.answer_breached == waiting:
         return None
-    return waiting + timedelta(seconds=c.sla.answer_s)
+    return c.sla.answer_by(waiting)
 
 
 def _sla_due(c: Conversation) -> datetime | None:

@@ -15,7 +15,8 @@ from services.router import desk
 from services.router.desk import Agent, Give, Queue, Wait, Write
 from services.router.hours import ALWAYS, Hours, deadline, is_open
 from services.router.outputs import Change, Emit
-from services.router.state import Assignment, Conversation, LegRecord
+from services.router.state import Assignment, Conversation, LegRecord, Sla, from_document, head, to_document
+from services.router.timers import SLA
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)  # a Monday
 QUEUE = Queue("default", offer_s=30)
@@ -258,3 +259,15 @@ def test_a_queue_promises_in_its_hours() -> None:
     assert desk.answer_by(queue, at(27, 19, 30)) == at(30, 9, 30)
     assert desk.resolve_by(queue, at(27, 19)) == at(30, 10)
     assert desk.answer_by(QUEUE, at(27, 19)) is None
+
+
+def test_a_conversations_deadline_keeps_its_queues_hours() -> None:
+    c = case(sla=Sla(3600, hours=SHOP))
+    c = c.with_leg(replace(c.legs[0], wait=at(27, 19, 30)))
+    kept = from_document(to_document(c))
+
+    assert kept.sla == c.sla
+    assert head(kept).sla.answer_by == at(30, 9, 30)
+    assert SLA.due(kept) == at(30, 9, 30)
+    assert SLA.fire(Change(kept), at(30, 9, 29)).outputs == ()
+    assert [one.why for one in SLA.fire(Change(kept), at(30, 9, 30)).outputs if isinstance(one, Emit)] == ["answer"]
