@@ -118,49 +118,49 @@ class ErasedOut(BaseModel):
 
 
 def add_routes(app: FastAPI, desk: Desk, auth: Auth, keyring: Keyring) -> None:
-    Reader = Annotated[Principal, Depends(auth.requires("read", "identity", "agent"))]  # noqa: N806  # a type
-    Judge = Annotated[Principal, Depends(auth.requires("identity", "agent"))]  # noqa: N806
-    Owner = Annotated[Principal, Depends(auth.requires("identity"))]  # noqa: N806
+    reader = Depends(auth.requires("read", "identity", "agent"))
+    judge = Depends(auth.requires("identity", "agent"))
+    owner = Depends(auth.requires("identity"))
 
     @app.post("/v1/identify", tags=["customers"])
-    async def identify(body: IdentifyBody, who: Reader) -> Identified:
+    async def identify(body: IdentifyBody, who: Principal = reader) -> Identified:
         """Which customer an identifier belongs to; null for one that no event has shown."""
         key = await _key(keyring, who.tenant, body)
         found = await desk.assigned(who.tenant, key)
         return Identified(key=key, customer_id=found.customer if found else None, version=found.version if found else None)
 
     @app.get("/v1/customers/{customer}", tags=["customers"])
-    async def customer(customer: str, who: Reader) -> CustomerOut:
+    async def customer(customer: str, who: Principal = reader) -> CustomerOut:
         """A customer by its id, by the id of one it took in, or by an identifier key: the answer has the present id."""
         found = await desk.customer(who.tenant, customer)
         return _customer(found, await desk.values(who.tenant, _told(found)), clear=_may_see(who))
 
     @app.get("/v1/customers/{customer}/export", tags=["customers"])
-    async def export(customer: str, who: Owner) -> CustomerOut:
+    async def export(customer: str, who: Principal = owner) -> CustomerOut:
         """All that identity holds about a customer, in clear."""
         found = await desk.customer(who.tenant, customer)
         return _customer(found, await desk.values(who.tenant, _told(found)), clear=True)
 
     @app.get("/v1/why", tags=["evidence"])
-    async def why(a: Reference, b: Reference, who: Reader) -> WhyOut:
+    async def why(a: Reference, b: Reference, who: Principal = reader) -> WhyOut:
         """The evidence that makes two one customer, link by link."""
         path = await desk.why(who.tenant, a, b)
         same = bool(path) or not await desk.why_not(who.tenant, a, b)
         return WhyOut(same=same, path=[_evidence(e) for e in path], weakest=path.index(weakest(path)) if path else None)
 
     @app.get("/v1/why_not", tags=["evidence"])
-    async def why_not(a: Reference, b: Reference, who: Reader) -> WhyNotOut:
+    async def why_not(a: Reference, b: Reference, who: Principal = reader) -> WhyNotOut:
         """What keeps two apart: the guard and the evidence it held back, or that there is none."""
         found = await desk.why_not(who.tenant, a, b)
         return WhyNotOut(same=not found, obstacles=[_obstacle(one) for one in found])
 
     @app.post("/v1/merge", tags=["evidence"])
-    async def merge(body: JudgeBody, who: Judge, idempotency_key: IdempotencyKey = None) -> VerdictOut:
+    async def merge(body: JudgeBody, who: Principal = judge, idempotency_key: IdempotencyKey = None) -> VerdictOut:
         """An agent says that two are one person. Guards hold against agents too: `obstacles` names those that did."""
         return await judged(SAME, body, who, idempotency_key)
 
     @app.post("/v1/split", tags=["evidence"])
-    async def split(body: JudgeBody, who: Judge, idempotency_key: IdempotencyKey = None) -> VerdictOut:
+    async def split(body: JudgeBody, who: Principal = judge, idempotency_key: IdempotencyKey = None) -> VerdictOut:
         """An agent says that two identifiers are not one person; no event joins them again, a later merge may."""
         return await judged(APART, body, who, idempotency_key)
 
@@ -171,7 +171,7 @@ def add_routes(app: FastAPI, desk: Desk, auth: Auth, keyring: Keyring) -> None:
         return VerdictOut(same=found.same, customer_a=found.a, customer_b=found.b, obstacles=obstacles)
 
     @app.post("/v1/erase", tags=["customers"])
-    async def erase(body: EraseBody, who: Owner, idempotency_key: IdempotencyKey = None) -> ErasedOut:
+    async def erase(body: EraseBody, who: Principal = owner, idempotency_key: IdempotencyKey = None) -> ErasedOut:
         """Forget a customer. Every service hears of it by `hilo.identity.changes` and the map."""
         keys = await desk.erase(who.tenant, body.customer_id, _command(who, idempotency_key, "erase", body.customer_id))
         return ErasedOut(identifiers=keys)

@@ -182,15 +182,18 @@ class Log:
     async def publish(self, records: Sequence[Record]) -> None:
         for record in records:
             await _Step()
-            event = decode(record)
-            match event.data:
-                case IdentityMapped() as data:
-                    self.mapped.append(data)
-                    self.newest[data.identifier] = max(self.newest[data.identifier], data.version)
-                case CustomerChanged() as data:
-                    if self.changed.setdefault(event.id, data) != data:
-                        raise Violation("one id for two changes")
+            self.put(record)
         await _Step()
+
+    def put(self, record: Record) -> None:
+        event = decode(record)
+        match event.data:
+            case IdentityMapped() as data:
+                self.mapped.append(data)
+                self.newest[data.identifier] = max(self.newest[data.identifier], data.version)
+            case CustomerChanged() as data:
+                if self.changed.setdefault(event.id, data) != data:
+                    raise Violation("one id for two changes")
 
 
 class Nothing:
