@@ -115,6 +115,7 @@ class Provider:
         self.port = free_port()
         self.messages: list[dict[str, Any]] = []
         self.answers: deque[Behaviour] = deque()
+        self.wait: asyncio.Event | None = None
         self.uploads: list[bytes] = []
         self.typing = 0
         self.me = 200
@@ -155,6 +156,8 @@ class Provider:
     async def _message(self, request: web.Request) -> web.StreamResponse:
         self.messages.append(await request.json())
         told = self.answers.popleft() if self.answers else (200, {"id": f"p{len(self.messages)}"})
+        if self.wait:
+            await self.wait.wait()
         if isinstance(told, str):
             assert request.transport
             request.transport.close()

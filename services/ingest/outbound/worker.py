@@ -211,18 +211,40 @@ class Worker:
         """The message with `sending` in the journal under our lease; None if somebody else has it, or the gate's answer is
         too old by now: then it is asked again."""
         token, now = self._outside.token(), self.now()
-        begun = await self._journal.replace(s, decide.begun(s, piece.n, token, now, self._policy, idempotent=idempotent))
+        begin = decide.begun(s, piece.n, token, now, self._policy, idempotent=idempotent)
+        try:
+            begun = await self._journal.replace(s, begin)
+        except StoreAway:  # perhaps written, certainly not called
+            await self._give_back(begin, piece.n)
+            return None
         if begun is None:
             return None
         self._outside.reached("begun")
         if not allow.stale(self._outside.clock(), self._gate_valid_s):
             return begun
+        await self._give_back(begun, piece.n)
+        return None
+
+    async def _give_back(self, s: Sending, n: int) -> None:
+        """The call that was begun is not made."""
         try:
-            change = holding(token, self.now(), lambda found: decide.not_begun(found, piece.n, self.now()))
-            await self._journal.change(s.id, change)
+            await self._as_holder(s, lambda found: decide.not_begun(found, n, self.now()))
         except LeaseLost:
             log().warning("lease_lost", outbound_id=s.id)
-        return None
+
+    async def _as_holder(self, s: Sending, change: Change) -> Sending:
+        """Change the message for as long as our lease allows, however long the store is away meanwhile. Raises LeaseLost, and
+        StoreAway once the lease is over."""
+        assert s.lease
+        wait = 0.1
+        while True:
+            try:
+                return await self._journal.change(s.id, holding(s.lease.token, self.now(), change))
+            except StoreAway:
+                if self.now() >= s.lease.until:
+                    raise
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2)
 
     # -- the call
 
@@ -302,21 +324,13 @@ class Worker:
     async def _record(self, s: Sending, n: int, change: Change, result: Result) -> Sending | None:
         """Write what came of it, for as long as the lease allows. Whoever has lost the lease writes nothing as its holder;
         that the provider has named the message is then told like an echo of it, which settles only what is unknown."""
-        lease, wait = s.lease, 0.1
-        while lease:
-            try:
-                return await self._journal.change(s.id, holding(lease.token, self.now(), change))
-            except LeaseLost:
-                log().warning("lease_lost", outbound_id=s.id, result=named(result))
-                if isinstance(result, Sent):
-                    await self.saw(s.id, s.piece(n).id, Seen("sent", result.id or ""))
-                return None
-            except StoreAway:
-                if self.now() >= lease.until:
-                    raise
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 2)
-        return None
+        try:
+            return await self._as_holder(s, change)
+        except LeaseLost:
+            log().warning("lease_lost", outbound_id=s.id, result=named(result))
+            if isinstance(result, Sent):
+                await self.saw(s.id, s.piece(n).id, Seen("sent", result.id or ""))
+            return None
 
     async def saw(self, outbound_id: str, piece_id: str, seen: Seen) -> None:
         """An echo, a receipt or an answer that came too late named this piece."""
