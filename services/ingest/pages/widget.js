@@ -185,19 +185,26 @@
     return el("span", { class: "state" }, words);
   }
 
+  /* Who reads further up stays there; everybody else sees the newest, also when something appears below the log. */
+  let atEnd = true;
+  const toEnd = () => { log.scrollTop = log.scrollHeight; };
+  log.addEventListener("scroll", () => { atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40; });
+  new ResizeObserver(() => { if (atEnd) toEnd(); }).observe(log);
+
   const nodes = new Map();
   function draw(entry) {
     const gone = entry.deleted ? " gone" : "";
     const node = el("article", { class: `${entry.from}${entry.state === "failed" ? " fail" : ""}${gone}`, "data-id": entry.id, "data-state": entry.state });
     if (entry.deleted) node.append(el("p", {}, t("deleted")));
     else node.append(...[media(entry), entry.text ? el("p", {}, ...linked(entry.text)) : null, choices(entry)].filter(Boolean));
-    node.append(...[time(entry.at), stateOf(entry)].filter(Boolean));
+    const told = stateOf(entry);
+    node.append(el("div", { class: "meta" }, time(entry.at), told ? " · " : null, told));
     if (entry.state === "uploading") node.append(el("progress", { value: String(entry._progress ?? 0), max: "100" }));
     const before = nodes.get(entry.id);
     if (before) before.replaceWith(node);
     else log.append(node);
     nodes.set(entry.id, node);
-    if (!before) log.scrollTop = log.scrollHeight;
+    if (!before && (atEnd || entry.from === "me")) toEnd();
   }
 
   function redraw() {
@@ -229,7 +236,7 @@
     launch.setAttribute("aria-expanded", "true");
     connect();
     seen();
-    log.scrollTop = log.scrollHeight;
+    toEnd();
     input.focus();
   }
 
