@@ -23,7 +23,7 @@ from services.ingest.channels.telegram import CHANNEL as TELEGRAM
 from services.ingest.channels.webchat import CHANNEL as WEBCHAT
 from services.ingest.channels.whatsapp import CHANNEL as WHATSAPP
 from services.ingest.channels.whatsapp.payloads import Contact
-from services.ingest.contract import Channel, Outcome, Outgoing, Raw, Response, media_link, request_for, text
+from services.ingest.contract import Channel, Outcome, Outgoing, Raw, Response, described, media_link, request_for, text
 from services.ingest.contract.kit import Subject, load, receives
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -396,3 +396,14 @@ def test_what_a_channel_receives_is_counted_from_its_fixtures() -> None:
         "reaction.removed",
         "referral.followed",
     }
+
+
+@pytest.mark.parametrize("channel", [c for c in channels.BUILT_IN if c.invite], ids=lambda c: c.name)
+def test_the_invitation_of_a_described_account_has_room_for_the_code(channel: Channel[Any]) -> None:
+    account = subject(channel).accounts[0]
+
+    invite = described(channel, account).invite
+
+    assert invite is not None
+    assert invite.count("{code}") == 1
+    assert invite.replace("{code}", "HILO-AB12-CD34") == channel.invitation(account, "HILO-AB12-CD34")

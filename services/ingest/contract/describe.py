@@ -12,7 +12,8 @@ from services.ingest.contract.capabilities import Can, Leg
 from services.ingest.contract.channel import Channel
 from services.ingest.contract.doors import Fetched, Mail, Poll, Posted, Session, Stream, Webhook
 
-CODE = "{code}"
+# A stand-in for a code while a link is built: channels escape what they put into an address, and braces would not survive.
+CODE = "HILO0CODE0HERE"
 
 
 def declared(channel: Channel[Any]) -> ChannelDeclared:
@@ -68,7 +69,7 @@ def described(
         queue=queue,
         language=language,
         state=state,
-        invite=channel.invitation(account, CODE),
+        invite=(channel.invitation(account, CODE) or "").replace(CODE, "{code}") or None,
         contact=channel.contact(account),
         hours=dict(hours or {}),
     )
