@@ -43,6 +43,8 @@ class Member:
         return self.first_seen is not None
 
     def merged(self, other: Member) -> Member:
+        if self._has(other):
+            return self
         erased = max(self.erased, other.erased)
         heard = [(m.first_seen, m.proof) for m in (self, other) if m.first_seen is not None and m.first_seen > erased]
         return Member(
@@ -53,6 +55,20 @@ class Member:
             stop=max(self.stop, other.stop),
             erased=erased,
             named=self.named or other.named,
+        )
+
+    def _has(self, other: Member) -> bool:
+        """The case of nearly every event: it says nothing new."""
+        return (
+            self.first_seen is not None
+            and other.first_seen is not None
+            and self.first_seen <= other.first_seen
+            and self.scheme == other.scheme
+            and self.scope == other.scope
+            and self.stop == other.stop
+            and PROOF_RANK[other.proof] <= PROOF_RANK[self.proof]
+            and other.erased <= self.erased < self.first_seen
+            and other.named <= self.named
         )
 
 
@@ -94,6 +110,8 @@ class Edge:
         return self.strong and self.rule != APART
 
     def merged(self, other: Edge) -> Edge:
+        if self._has(other):
+            return self
         latest = max(self, other, key=lambda e: (e.last_seen, e.actor, e.why))
         return replace(
             self,
@@ -103,6 +121,16 @@ class Edge:
             actor=latest.actor,
             kinds=max(self.kinds, other.kinds),
             why=latest.why,
+        )
+
+    def _has(self, other: Edge) -> bool:
+        """The case of nearly every event: it is of a day that was seen, and three earlier ones are cited."""
+        return (
+            self.first_seen <= other.first_seen
+            and (self.last_seen, self.actor, self.why) >= (other.last_seen, other.actor, other.why)
+            and self.kinds == other.kinds
+            and len(self.events) == CITED
+            and self.events[-1] <= other.events[0]
         )
 
 
@@ -180,7 +208,7 @@ def _merged(ours: Mapping[str, M], theirs: Mapping[str, M]) -> Mapping[str, M]:
     for key, their in theirs.items():
         mine = ours.get(key)
         both = their if mine is None else mine.merged(their)
-        if both != mine:
+        if both is not mine and both != mine:
             news[key] = both
     return {**ours, **news} if news else ours
 
