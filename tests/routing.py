@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from deploy.local.embedded import free_port
 from services.common import topics as t
 from services.common.auth import Keyring
 from services.common.cloudevents import Event, Record, decode, resolved
@@ -190,7 +191,7 @@ async def running(settings: CommonSettings, publisher: Publisher, mongo: Mongo, 
     if await keyring.create_tenant("acme"):
         await publisher.publish(declarations())
     key = await keyring.create_key("acme", "test", frozenset(("read", "agent", "gate", "admin")), agent="eva")
-    values = {**settings.model_dump(), "poll_s": 0.1, "stop_s": 0.3, **more}
+    values = {**settings.model_dump(), "poll_s": 0.1, "stop_s": 0.3, "host": "127.0.0.1", "port": free_port(), **more}
     router = Router(RouterSettings(**values), publisher, mongo, key)
     await router.start()
     try:

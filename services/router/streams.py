@@ -11,6 +11,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -176,6 +177,7 @@ class Streams:
         self._settings, self.group, self._handlers, self._dead = settings, group, dict(handlers), dead
         self._fast, self._buffer, self._backoff, self._on_bug = fast, buffer, backoff_s, on_bug
         self._app: Any = None
+        self._handled: dict[tuple[Topic, int], tuple[int, float]] = {}  # the next offset, and the time of the last record
         self._stopping = asyncio.Event()
         self.away: str | None = None
 
@@ -235,11 +237,25 @@ class Streams:
         app = self._app
         crashed = asyncio.ensure_future(app._crashed.wait())
         stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait((crashed, stopping), return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait((crashed, stopping), timeout=2, return_when=asyncio.FIRST_COMPLETED))[0]:
+            self._measure()
         for one in (crashed, stopping):
             one.cancel()
         if not self._stopping.is_set():
             raise app.crash_reason or RuntimeError("Faust stopped by itself")
+
+    def _measure(self) -> None:
+        """How far behind: the end of each partition, as the last fetch told it, against what is handled."""
+        consumer = self._app.consumer
+        for partition in consumer.assignment():
+            topic = next((one for one in self._handlers if self._settings.topic(one.name) == partition.topic), None)
+            if topic is None or (topic, partition.partition) not in self._handled:
+                continue
+            at, stamp = self._handled[topic, partition.partition]
+            behind = max(0, (consumer.highwater(partition) or 0) - at)
+            labels = (self.group, topic.name, str(partition.partition))
+            metrics.LAG_RECORDS.labels(*labels).set(behind)
+            metrics.LAG_SECONDS.labels(*labels).set(max(0.0, time.time() - stamp) if behind else 0)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -264,6 +280,8 @@ class Streams:
                     self._on_bug(error)
                     raise
                 metrics.CONSUMED.labels(self.group, topic.name).inc(len(batch))
+                for message in (event.message for event in batch):
+                    self._handled[topic, message.partition] = (message.offset + 1, message.timestamp or time.time())
 
         return process
 
