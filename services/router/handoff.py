@@ -7,6 +7,7 @@ means that nothing changes; a `Refusal` is what a person asked for and may not h
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -152,6 +153,22 @@ def heard(c: Conversation, leg: str, text: str, now: datetime) -> Step | None:
     if h.state == "proven" and leg == h.private_leg:
         return moved(c, h, "private_active", "talking", now)
     return None
+
+
+COMPLAINT = re.compile(
+    r"\b(?:no funciona\w*|roto|rota|rompi\w*|averiad\w*|defectuos\w*|estropead\w*|quej\w+|reclama\w*|vergüenza|estafa\w*|"
+    r"nadie (?:me )?(?:contesta|responde)|sin respuesta|p[eé]simo|fatal|decepci\w+|devoluci[oó]n|reembols\w+|broken|broke|"
+    r"(?:does|did)(?:n['’]?t| not) work|not working|stopped working|faulty|defective|complain\w*|refund|scam|terrible|awful|"
+    r"worst|useless|disappoint\w+|nobody (?:answers|replies)|no (?:reply|answer|response))\b",
+    re.IGNORECASE,
+)
+
+
+def reads_as(text: str) -> Literal["complaint", "question"] | None:
+    """A first guess by words alone, which sorts a list and decides nothing: None where it says neither."""
+    if COMPLAINT.search(text):
+        return "complaint"
+    return "question" if "?" in text else None
 
 
 def declines(text: str) -> bool:

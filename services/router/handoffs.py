@@ -36,7 +36,8 @@ class Handoffs:
             return change
         if record.visibility == "public":
             declared = self._directory.private_reply(record.channel, record.leg)
-            post = Post(leg, one.provider_id, one.entry_id, one.at, None, declared.within_s if declared else None)
+            within_s, kind = declared.within_s if declared else None, handoff.reads_as(one.text)
+            post = Post(leg, one.provider_id, one.entry_id, one.at, kind, within_s)
             return self._wishes.granted(change, handoff.noticed(change.after, post, now), now)
         return self._wishes.granted(change, handoff.heard(change.after, leg, one.text, now), now)
 

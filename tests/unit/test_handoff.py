@@ -114,6 +114,21 @@ def test_the_document_keeps_all_of_it() -> None:
     assert from_document(to_document(c)) == c
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("El hervidor no funciona y nadie me contesta", "complaint"),
+        ("My kettle stopped working after a week!", "complaint"),
+        ("¿Qué capacidad tiene el Alba?", "question"),
+        ("Do you ship to Lisbon?", "question"),
+        ("Lovely colour", None),
+        ("", None),
+    ],
+)
+def test_a_first_guess_sorts_complaints_from_questions(text: str, kind: str | None) -> None:
+    assert handoff.reads_as(text) == kind
+
+
 # -- the platform's own private reply -----------------------------------------------------------------------------------
 
 
