@@ -55,7 +55,7 @@ class Bounds:
 
     cpu_s: int = 5
     memory_bytes: int = 1024 * 1024 * 1024
-    wait_s: float = 30
+    wait_s: float = 120
 
 
 class MailWorkers:

@@ -7,8 +7,10 @@ import base64
 import hashlib
 import smtplib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,11 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from services.common import topics as t
 from services.common.errors import BrokerAway, StoreAway
@@ -279,6 +286,40 @@ async def test_connections_are_bounded_and_the_next_may_come_when_one_goes(
 
         assert refused.value.smtp_code == 421
         await until(taken)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    chain, secret = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return chain, secret
+
+
+async def test_with_a_certificate_mails_may_come_encrypted(
+    settings: CommonSettings, mongo: Mongo, topics: None, tmp_path: Path
+) -> None:
+    await connected(mongo, settings)
+    chain, key = certificate(tmp_path)
+    door = chat_settings(settings, tmp_path / "media", smtp_tls_cert=chain, smtp_tls_key=key)
+
+    def encrypted(client: smtplib.SMTP) -> int:
+        context = ssl.create_default_context(cafile=str(chain))
+        context.check_hostname = False
+        client.starttls(context=context)
+        client.ehlo("mail.example.org")
+        client.mail("ana@example.org")
+        client.rcpt(HELP)
+        return client.data(letter().as_bytes())[0]
+
+    async with running(door, doors()):
+        assert await asyncio.to_thread(session, door, encrypted) == 250
+
+    assert len(await received(settings)) == 1
 
 
 async def test_a_session_that_says_nothing_is_ended(
