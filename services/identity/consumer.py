@@ -54,7 +54,7 @@ class Passing:
         view, read = await self._learn(read)
         await self._remember(read, view)
         await self._announcer.announce(view)
-        await self._publisher.publish([_stamped(one, view) for one in read])
+        await self._pass_on(read, [_stamped(one, view) for one in read])
         _measure(read)
 
     async def _read(self, record: Record) -> Read | None:
@@ -85,6 +85,18 @@ class Passing:
         for tenant, found in profiles.items():
             versions = {p.key: assigned(view, p.key).version for p in found}
             await self._profiles.remember(tenant, found, versions)
+
+    async def _pass_on(self, read: Sequence[Read], records: Sequence[Record]) -> None:
+        """A record that the two headers make larger than the broker takes is set aside; its bytes are still on hilo.events,
+        at the place that the dead letter names."""
+        try:
+            await self._publisher.publish(records)
+        except Poison:
+            for one, record in zip(read, records, strict=True):
+                try:
+                    await self._publisher.publish([record])
+                except Poison as error:
+                    await self._publisher.emit(topics.DEAD, [self._dead.event(one.record, str(error), body=b"")])
 
 
 def _event(record: Record) -> Event[Data]:

@@ -15,7 +15,7 @@ import pytest
 
 from services.common import topics as t
 from services.common.cloudevents import Event, Record, decode, encode
-from services.common.errors import BrokerAway
+from services.common.errors import BrokerAway, Poison
 from services.common.events import (
     CustomerChanged,
     Data,
@@ -28,7 +28,7 @@ from services.common.events import (
     Part,
 )
 from services.common.identifiers import Evidence, Identifier, Proof, Sender, Strength, identifier_key
-from services.common.kafka import Consumer, DeadLetters, Publisher, View
+from services.common.kafka import Consumer, DeadLetters, Place, Publisher, View
 from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
 from services.common.vault import DEMO_KEY, Vault
@@ -352,6 +352,34 @@ async def test_a_crash_around_publishing_loses_no_map_record_and_no_event(
     second.leap = 2 * OLD_US
     await second.announcer.sweep()
     assert await second.announcer.sweep() == 0
+
+
+class Narrow(Publisher):
+    """A broker that takes nothing beyond some size of its own."""
+
+    async def publish(self, records: Sequence[Record]) -> list[Place]:
+        if any(len(record.value or b"") > 9000 for record in records if record.topic == t.CUSTOMER_EVENTS.name):
+            raise Poison("larger than the broker takes")
+        return await super().publish(records)
+
+
+async def test_a_record_too_large_to_pass_on_is_set_aside_and_its_neighbours_go_on(
+    settings: CommonSettings, mongo: Mongo, topics: None
+) -> None:
+    clock, narrow = Clock(), Narrow(settings)
+    service = Service(settings, mongo, narrow, "w1")
+    await service.graph.start()
+    large = encode(t.EVENTS.name, clock.said(who("telegram", "1")))
+    large = replace(large, value=(large.value or b"") + b" " * 9000, partition=0, offset=7)
+    await service.passing.handle(
+        [encode(t.EVENTS.name, clock.said(TELEGRAM)), large, encode(t.EVENTS.name, clock.said(TELEGRAM))]
+    )
+    went = await passed(settings, 2)
+    dead = [decode(record).data for record in await everything(settings, t.DEAD)]
+    await narrow.stop()
+
+    assert [event.id for event in went] == ["e2", "e3"]
+    assert [(one.offset, one.body) for one in dead if isinstance(one, DeadLettered)] == [(7, "")]
 
 
 async def test_what_a_dead_process_did_not_publish_the_sweep_does(
