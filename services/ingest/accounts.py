@@ -165,6 +165,10 @@ class Accounts:
         """The same of one tenant on one channel."""
         return list(self._by_door.get((tenant, channel), {}).values())
 
+    def broken(self, channel: str) -> bool:
+        """Whether an account of this channel cannot be used now, so that nobody can say what it would take."""
+        return any(isinstance(one, AccountBroken) for (name, _), one in self._known.items() if name == channel)
+
     def known(self) -> list[Connected]:
         """The same and those that were removed: what the directory announces."""
         return [one for one in self._known.values() if isinstance(one, Connected)]

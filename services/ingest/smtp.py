@@ -122,11 +122,13 @@ class MailDoor:
 
     async def find(self, address: str) -> Connected | None:
         """An account that another process has just connected is looked up before somebody is told that it does not exist.
-        Raises StoreAway when only the store could tell."""
+        Raises Away when that cannot be told now: the store is away, or the address may be that of a broken account."""
         if found := recipient(address, self.accounts.all()):
             return found
         await self.accounts.refresh()
-        return recipient(address, self.accounts.all())
+        if (found := recipient(address, self.accounts.all())) is None and self.accounts.broken("email"):
+            raise Away("a mail account")
+        return found
 
     async def take(self, peer: str, envelope: Envelope, body: bytes) -> str:
         """The answer. What was read to its end is taken to the end, even if the sender hangs up meanwhile."""
@@ -201,6 +203,13 @@ class _Hooks:
 
     door: MailDoor
 
+    async def handle_EHLO(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Nobody signs in here, so AUTH is not offered."""
+        session.host_name = hostname
+        return [one for one in responses if "AUTH" not in one]
+
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, rcpt_options: list[str]
     ) -> str:
@@ -270,8 +279,9 @@ class _Session(SMTP):
 
     def hang_up(self, answer: str) -> None:
         if isinstance(self.transport, asyncio.Transport):
-            self.transport.write(answer.encode() + b"\r\n")
-            self.transport.close()
+            with contextlib.suppress(AttributeError):  # a TLS transport has no methods any more once its connection is lost
+                self.transport.write(answer.encode() + b"\r\n")
+                self.transport.close()
 
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802  # the name that aiosmtpd calls
         if await self.check_helo_needed():

@@ -217,6 +217,17 @@ async def test_while_a_part_is_away_the_sender_is_asked_to_keep_the_mail(
     assert len(await received(settings)) == 1
 
 
+async def test_mail_for_an_account_that_cannot_be_opened_now_is_not_sent_back(
+    settings: CommonSettings, mongo: Mongo, topics: None, tmp_path: Path
+) -> None:
+    """Its secrets were sealed with another master key; the right key brings it back."""
+    await connected(mongo, settings)
+    await mongo.database("ingest")["accounts"].update_one({"_id": "email/help"}, {"$set": {"sealed": b"x" * 40}})
+    door = chat_settings(settings, tmp_path)
+    async with running(door, doors()):
+        assert await posted(door, letter()) == 451
+
+
 async def test_a_full_disk_is_no_250(settings: CommonSettings, mongo: Mongo, topics: None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where a folder should be")
     await connected(mongo, settings)
