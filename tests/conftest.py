@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from deploy.local.embedded import EmbeddedBroker, EmbeddedMongod
 from services.common.kafka import Publisher, create_topics
 from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
+
+# No timing assertions: how long an example takes says more of the machine than of the code.
+hypothesis_settings.register_profile("hilo", deadline=None)
+hypothesis_settings.load_profile("hilo")
 
 
 @pytest.fixture(scope="session")
