@@ -115,7 +115,7 @@ def queued(conversation: str, seq: int, outbound: str, text: str, seconds: float
         seconds,
         **{
             "outbound_id": outbound,
-            "leg": "chat",
+            "leg": leg("ana").key,
             "parts": (Part("text", text),),
             "visibility": "private",
             "channel": CHANNEL,

@@ -125,15 +125,15 @@ def _queued(stated: Stated, queued: MessageQueued) -> Projected:
         ac=queued.account,
         vs=queued.visibility,
         rt=queued.reply_to,
-        lg=None if "/" in queued.leg else queued.leg,
+        lg=next((leg.leg for leg in queued.head.legs if leg.key == queued.leg), None),
     )
-    words = stated.version(QUEUED)
+    words = content(stated.version(QUEUED), queued.parts)
     out: dict[str, object] = {"v": version(0, 0, stated.number, stated.id), "id": queued.outbound_id, "state": "queued"}
     if queued.not_before:
         out["next"] = milliseconds(queued.not_before)
-    highest: dict[str, Value] = {"b": base, "c": content(words, queued.parts), "out": out, **stated.shared()}
+    highest: dict[str, Value] = {"b": base, "c": words, "out": out, **stated.shared()}
     key = order_key(stated.ms, stated.number, entry)
-    first = Change(entry, highest, {"k": key, "c0": original(words, queued.parts)}, bind=True)
+    first = Change(entry, highest, {"k": key, "c0": original(words)}, bind=True)
     piece = id_bytes(piece_entry_id(tenant, piece_id(queued.outbound_id, 1)))
     waits = Change(piece, {"pend": {"v": stated.version(0), "id": entry}}, bind=True)
     return Projected((first, waits), (entry,))
@@ -147,8 +147,8 @@ def _own(stated: Stated, kind: str, data: Mapping[str, object], *, text: str | N
     highest: dict[str, Value] = {"b": stated.entry(kind), f"x.{kind}": facts, **stated.shared()}
     lowest: dict[str, Value] = {"k": order_key(stated.ms, stated.number, entry)}
     if text is not None:
-        words = (Part("text", text),)
-        highest["c"], lowest["c0"] = content(stated.version(QUEUED), words), content(stated.version(QUEUED), words)
+        words = content(stated.version(QUEUED), (Part("text", text),))
+        highest["c"], lowest["c0"] = words, original(words)
     return Projected((Change(entry, highest, lowest),), (entry,))
 
 

@@ -6,9 +6,10 @@ same. Nothing is skipped, since a mark passes an offset only when everything up 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from services.common import metrics, topics
 from services.common.cloudevents import Event, Record
@@ -17,7 +18,7 @@ from services.common.kafka import DeadLetters, read
 from services.timeline import cases, entries, surroundings
 from services.timeline.binding import bind
 from services.timeline.entries import Projected
-from services.timeline.facets import Change, folded
+from services.timeline.facets import Change, document, folded
 from services.timeline.lanes import position
 from services.timeline.order import NOWHERE, id_bytes
 from services.timeline.stores import PLACE, Journaled, TimelineStore
@@ -94,7 +95,7 @@ class Projector:
     async def _tenant(self, tenant: str, batch: Sequence[Placed]) -> list[Journaled]:
         """Write all of one tenant's events, then say who should hear of them."""
         changes = folded(change for one in batch for change in one.projected.changes)
-        await self._store.write(tenant, changes.values())
+        fresh = await self._store.write(tenant, changes.values())
         await surroundings.write(self._store, tenant, [(one.position, one.event) for one in batch])
         shown = Shown(await self._bind(tenant, changes.values()))
         for one in batch:
@@ -103,7 +104,9 @@ class Projector:
                 shown.more[one.position] = covered
         named = {entry for one in batch for entry in (*one.projected.shown, *shown.more.get(one.position, ()))}
         wanted = {entry for one in named for entry in shown.instead.get(one, (one,))}
-        shown.places = await self._places(tenant, wanted)
+        alone = fresh & wanted - {entry for entries in shown.instead.values() for entry in entries}
+        known = {entry: place for entry in alone if (place := place_of(document(tenant, changes[entry])))}
+        shown.places = known | await self._places(tenant, wanted - known.keys())
         if await self._erase(tenant, shown.places):
             shown.places = await self._places(tenant, wanted)
         await self._store.conversations(tenant, surroundings.latest(_spoken(shown.places)))
@@ -132,14 +135,8 @@ class Projector:
         return bool(erased)
 
     async def _places(self, tenant: str, wanted: Iterable[bytes]) -> dict[bytes, Place]:
-        found = {}
-        for one in await self._store.documents(tenant, wanted, PLACE):
-            if "b" in one:
-                whose = one["b"].get("i")
-                identifiers = tuple(whose) if isinstance(whose, list) else (whose,) if whose else ()
-                key = bytes(one.get("k", NOWHERE))
-                found[bytes(one["_id"])] = Place(identifiers, one.get("cv", {}).get("id"), one["b"]["kd"], key)
-        return found
+        found = await self._store.documents(tenant, wanted, PLACE)
+        return {bytes(one["_id"]): place for one in found if (place := place_of(one))}
 
     async def _journaled(self, tenant: str, batch: Sequence[Placed], shown: Shown) -> list[Journaled]:
         named = {place.conversation for place in shown.places.values() if place.conversation}
@@ -155,6 +152,16 @@ class Projector:
                 data = surroundings.journaled(one.event.data)
                 items.append(Journaled(id_bytes(one.event.id), tenant, one.position, subjects, tuple(seen), kind, data))
         return items
+
+
+def place_of(document: Mapping[str, Any]) -> Place | None:
+    """None for what has no base yet: a receipt before its message."""
+    if "b" not in document:
+        return None
+    whose = document["b"].get("i")
+    identifiers = tuple(whose) if isinstance(whose, list) else (whose,) if whose else ()
+    conversation = document["cv"]["id"] if "cv" in document else None
+    return Place(identifiers, conversation, document["b"]["kd"], bytes(document.get("k", NOWHERE)))
 
 
 def subjects_of(data: Data, places: Sequence[Place], listeners: dict[str, tuple[str, ...]]) -> tuple[str, ...]:

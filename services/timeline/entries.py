@@ -210,14 +210,9 @@ def _said(told: Told, said: Said) -> Projected:
     entry, base = told.entry, dict(told.base(SAID, KINDS[type(said)], "in", said.sender))
     if said.reply_to:
         base["rt"] = said.reply_to
-    words = told.version(EDITED if isinstance(said, ReviewUpdated) else SAID)
-    return _one(
-        Change(
-            entry,
-            {"b": base, "c": content(words, said.parts)},
-            {"k": told.key(entry), "c0": original(words, said.parts), "st.sent": told.ms},
-        )
-    )
+    words = content(told.version(EDITED if isinstance(said, ReviewUpdated) else SAID), said.parts)
+    lowest: dict[str, Value] = {"k": told.key(entry), "c0": original(words), "st.sent": told.ms}
+    return _one(Change(entry, {"b": base, "c": words}, lowest))
 
 
 def _sent(told: Told, sent: MessageSent) -> Projected:
@@ -231,8 +226,8 @@ def _sent(told: Told, sent: MessageSent) -> Projected:
     highest: dict[str, Value] = {"b": base}
     lowest: dict[str, Value] = {"k": told.key(entry), "st.sent": told.ms}
     if sent.parts:
-        words = told.version(SAID if sent.echo else SENT)
-        highest["c"], lowest["c0"] = content(words, sent.parts), original(words, sent.parts)
+        words = content(told.version(SAID if sent.echo else SENT), sent.parts)
+        highest["c"], lowest["c0"] = words, original(words)
     if sent.author:
         highest["au"] = author(told.version(1), sent.author)
     if not sent.outbound_id:
@@ -276,7 +271,7 @@ def _receipt(told: Told, receipt: MessageDelivered | MessageRead) -> Projected:
 def _result(told: Told, result: MessageRetrying | MessageUnknown | MessageRefused | MessageFailed) -> Projected:
     """A failure that names the provider's message happened after it was sent; all else happened to the send."""
     changes = []
-    if isinstance(result, MessageFailed) and (result.provider_id or result.correlation):
+    if isinstance(result, MessageFailed) and (result.provider_id or not result.outbound_id):
         failed = {"v": told.version(1), "code": result.reason or "", "then": result.then}
         changes = [Change(t, {"err": failed}, {"st.failed": told.ms}, bind=b) for t, b in _targets(told, result)]
     if result.outbound_id:
@@ -369,9 +364,12 @@ def content(v: bytes, parts: Sequence[Part]) -> Mapping[str, object]:
     return {"v": v, "parts": [_part(part) for part in parts]}
 
 
-def original(v: bytes, parts: Sequence[Part]) -> Mapping[str, object]:
-    large = sum(len(part.text or "") for part in parts) > LARGEST_ORIGINAL
-    return {"v": v} if large else content(v, parts)
+def original(content: Mapping[str, object]) -> Mapping[str, object]:
+    """The facet `c0`: the same words, kept when later ones replace them."""
+    parts = content["parts"]
+    assert isinstance(parts, list)
+    large = sum(len(part.get("tx", "")) for part in parts) > LARGEST_ORIGINAL
+    return {"v": content["v"]} if large else content
 
 
 def _part(part: Part) -> Mapping[str, object]:

@@ -118,22 +118,33 @@ class TimelineStore:
             (c.journal, journal_indexes(self._days)),
         )
         async with reaching():
+            await self._keep_for(c.journal)
             for collection, indexes in wanted:
                 await collection.create_indexes(list(indexes))
             await c.marks.update_one({"_id": "live"}, {"$setOnInsert": {"gen": c.generation}}, upsert=True)
         await self.lanes.epoch()
 
+    async def _keep_for(self, journal: Collection) -> None:
+        """How long the journal is kept may have been set anew; an index that exists is not changed by creating it."""
+        seconds = int(self._days * 86400)
+        known = (await journal.index_information()).get("age")
+        if known and known.get("expireAfterSeconds") != seconds:
+            change = {"name": "age", "expireAfterSeconds": seconds}
+            await journal.database.command("collMod", journal.name, index=change)
+
     async def stop(self) -> None:
         pass
 
-    async def write(self, tenant: str, changes: Iterable[Change]) -> None:
-        """Entries that come into being are inserted, which is twice as fast; what exists already is upserted."""
+    async def write(self, tenant: str, changes: Iterable[Change]) -> set[bytes]:
+        """Entries that come into being are inserted, which is twice as fast; what exists already is upserted. Answers which
+        were inserted: nothing but this change is known of them."""
         every = list(changes)
         fresh = [change for change in every if change.new]
         rest = [change for change in every if not change.new]
         done = await bulk(self.collections.entries, [InsertOne(document(tenant, change)) for change in fresh])
-        rest += [fresh[place] for place in done.duplicates]
-        await upsert(self.collections.entries, [({"_id": c.entry, "tn": tenant}, operators(c)) for c in rest])
+        known = [fresh[place] for place in done.duplicates]
+        await upsert(self.collections.entries, [({"_id": c.entry, "tn": tenant}, operators(c)) for c in (*rest, *known)])
+        return {change.entry for change in fresh} - {change.entry for change in known}
 
     async def documents(self, tenant: str, entries: Iterable[bytes], fields: Mapping[str, int] | None = None) -> list[Document]:
         wanted = list(set(entries))

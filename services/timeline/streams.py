@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import StreamingResponse
 
 from services.common.auth import Principal
-from services.common.errors import Problem
+from services.common.errors import Away, Problem
+from services.common.logs import log
 from services.timeline.access import Access
 from services.timeline.live import Feed, Stream
 from services.timeline.settings import TimelineSettings
@@ -63,5 +64,7 @@ async def wire(stream: Stream, settings: TimelineSettings) -> AsyncIterator[byte
     try:
         async for batch in batches:
             yield b"".join(sent.wire() for sent in batch)
+    except Away as error:  # the past cannot be read now; the client comes back with the id it has
+        log().warning("stream_ends", part=error.part)
     finally:
         await batches.aclose()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,12 +26,14 @@ from services.common.events import (
 from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
 from services.timeline.consumer import Projector
+from services.timeline.facets import Change
+from services.timeline.generations import switch
 from services.timeline.lanes import lane_of, offset_of
 from services.timeline.live import Feed, Sent
 from services.timeline.order import id_bytes
 from services.timeline.presence import typing_into
-from services.timeline.reader import Span
-from services.timeline.stores import TimelineStore
+from services.timeline.reader import Reader, Span
+from services.timeline.stores import Journaled, TimelineStore
 from services.timeline.subjects import Listen
 from services.timeline.vectors import Vector, vector_of
 from services.timeline.views import CustomerView, EntryView, RemovedView, TypingView
@@ -61,17 +63,18 @@ class Fragile(TimelineStore):
         if self._rng.random() < self._rate:
             raise Crash
 
-    async def write(self, tenant: str, changes: object) -> None:
-        await super().write(tenant, changes)  # type: ignore[arg-type]
+    async def write(self, tenant: str, changes: Iterable[Change]) -> set[bytes]:
+        fresh = await super().write(tenant, changes)
         await self._maybe()
+        return fresh
 
-    async def journal(self, items: Sequence[object]) -> None:
+    async def journal(self, items: Sequence[Journaled]) -> None:
         some = list(items)
         self._rng.shuffle(some)
         cut = self._rng.randrange(len(some) + 1)
-        await super().journal(some[:cut])  # type: ignore[arg-type]
+        await super().journal(some[:cut])
         await self._maybe()
-        await super().journal(some[cut:])  # type: ignore[arg-type]
+        await super().journal(some[cut:])
 
     async def raise_marks(self, ends: Mapping[int, int]) -> None:
         await self._maybe()
@@ -544,3 +547,34 @@ async def test_a_client_that_was_ahead_hears_nothing_twice_on_a_process_that_is_
     assert second.events() == [("entry", "dos")]
     here, there = vector_of(first.last).offsets, vector_of(second.sent[0].id or "").offsets
     assert all(there[lane] >= end for lane, end in here.items())
+
+
+async def test_a_rebuild_takes_over_only_when_it_has_all_that_readers_have_seen(
+    mongo: Mongo, mongo_settings: CommonSettings
+) -> None:
+    log = Log()
+    blue = projector(await started(mongo), mongo_settings)
+    first = log.add([mapped("ana", "c1"), said("m1", "uno", 1), said("m2", "dos", 2)])
+    await blue.handle(first)
+    feed = await feed_of(mongo, interval_s=0.01)
+    green = projector(await started(mongo, "b"), mongo_settings)
+    await green.handle(first[:1])
+
+    assert not await switch(mongo, "b")
+
+    line = Line(feed, Listen(customer="c1"))
+    async with running(feed.run(), line.run()):
+        await until(lambda: line.sent)
+        await green.handle(first[1:])
+        assert await switch(mongo, "b")
+        await green.handle(log.add([said("m3", "tres", 3)]))
+        await until(line.events)
+    page = await feed._reader.timeline(TENANT, "c1")
+    reader = Reader(mongo)
+
+    assert line.events() == [("entry", "tres")]
+    assert page is not None
+    assert [one.text for one in page.items] == ["tres", "dos", "uno"]
+    assert (await reader.collections()).generation == "b"
+    blue_entries = mongo.database("timeline")["entries_a"]
+    assert await blue_entries.count_documents({}) == 2

@@ -27,6 +27,7 @@ from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
 from services.timeline.order import NOWHERE
 from services.timeline.reader import Reader
+from services.timeline.stores import TimelineStore
 from tests.histories import appended, at, changed, entry, event, fact, mapped, pending, queued, said, sender, sent, who
 from tests.timeline_parts import Log, canonical, projected, projector, started
 
@@ -226,3 +227,26 @@ async def test_two_tenants_with_equal_ids_do_not_meet(mongo: Mongo, mongo_settin
     assert (await reader.entry("other", entry("m1", "other"))) is not None
     assert await reader.timeline("other", "c1") is None
     assert await reader.entry("acme", pending("o1")) is None
+
+
+async def test_how_long_the_journal_is_kept_can_be_set_anew(mongo: Mongo) -> None:
+    for days in (3.0, 1.0):
+        await TimelineStore(mongo, "a", days).start()
+    indexes = await mongo.database("timeline")["journal"].index_information()
+
+    assert indexes["age"]["expireAfterSeconds"] == 86400
+
+
+async def test_every_list_is_read_by_its_index(mongo: Mongo, mongo_settings: CommonSettings) -> None:
+    """A merge of index ranges reads as many keys as it shows; without it the whole history of a customer is sorted."""
+    events = [said(f"m{n}", "x", n, f"i{n % 5}") for n in range(300)]
+    await projected(mongo, mongo_settings, *events)
+    entries = mongo.database("timeline")["entries_a"]
+    keys = [who(f"i{n}").key for n in range(5)]
+    query = {"tn": "acme", "b.i": {"$in": keys}, "k": {"$gt": NOWHERE, "$lt": b"\xff" * 30}}
+    told = await entries.find(query).sort("k", -1).limit(51).explain()
+    stats = told["executionStats"]
+
+    assert "SORT_MERGE" in repr(told["queryPlanner"]["winningPlan"])
+    assert stats["totalDocsExamined"] <= 51
+    assert stats["totalKeysExamined"] <= 51 + 5

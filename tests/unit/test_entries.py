@@ -226,7 +226,7 @@ def test_a_queued_answer_is_there_at_once() -> None:
     view = shown(pending("o1"), queued("v1", 2, "o1", "claro", 5, not_before=at(15)))
 
     assert (view.text, view.direction, view.status, view.next_at) == ("claro", "out", "queued", at(15))
-    assert (view.conversation_id, view.outbound_id) == ("v1", "o1")
+    assert (view.conversation_id, view.outbound_id, view.leg) == ("v1", "o1", "chat")
     assert view.author is not None
     assert (view.author.id, view.author.name) == ("lena", "Lena")
 
