@@ -100,7 +100,7 @@ def _unusable(edge: Edge, members: Mapping[str, Member], many: Collection[str]) 
 
 def _refusal(edge: Edge, one: _Group, other: _Group, apart: Collection[frozenset[str]], rules: Rules) -> Refusal | None:
     for pair in apart:
-        a, b = pair
+        a, b = sorted(pair)
         if (a in one.members and b in other.members) or (b in one.members and a in other.members):
             return Refusal(edge, "apart", a)
     if len(one.members) + len(other.members) > rules.customer_size:
