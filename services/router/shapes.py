@@ -69,15 +69,15 @@ TRUNK = frozenset(("GB", "FR", "DE"))
 
 
 def _phones(text: str, start: int, end: int) -> Iterator[Hit]:
-    """The run as it stands, else a piece of it that begins and ends where digits are grouped: `ref 2 612 40 77 82`."""
+    """The run as it stands, else a piece of it that begins and ends at a space: `ref 2 612 40 77 82`."""
     run = text[start:end]
     if _is_phone(run.lstrip("(")):
         yield start, end, "phone"
         return
     groups = [m.span() for m in re.finditer(r"\+?\d+", run)][:20]
     for i, (a, _) in enumerate(groups):
-        for _, b in groups[i : i + 12]:
-            if (a, b) != (0, len(run)) and _is_phone(run[a:b]):
+        for _, b in groups[i : i + 12] if a == 0 or run[a - 1].isspace() else ():
+            if (a, b) != (0, len(run)) and not run[b : b + 1].strip() and _is_phone(run[a:b]):
                 yield start + a, start + b, "phone"
 
 

@@ -101,6 +101,7 @@ El calor en el camino, 24 horas sin parar: 40 grados.
 Pedido mínimo de 17 unidades; a las 17 cerramos; quedan 1042W de margen y 10,42 €.
 Mide 20 x 30 x 45 cm y cabe en 2 tazas.
 Semana 47, del 16 al 22 de noviembre.
+El libro tiene el ISBN 978-84-376-0494-7 y el filtro el EAN 8412345678905.
 Filtro de 3 etapas, 0,5 micras, pH 7,4 y 250 ml por minuto.
 """.strip().splitlines()
 
