@@ -110,7 +110,7 @@ class Announcer:
             log().warning("away", part=error.part, outbound_id=s.id)
             return
         ids = [told.id for told in s.told]
-        await self._journal.change(s.id, lambda now: announced(now, ids))
+        await self._journal.change(s.id, lambda now: announced(now, ids), known=s)
 
     async def repair(self, now: datetime, limit: int) -> int:
         """Publish what somebody decided and did not come to publish; how many messages that were."""

@@ -88,19 +88,21 @@ class Journal:
         return sending(found) if found else None
 
     async def wake_next(self, s: Sending, now: datetime) -> None:
-        """The message that waited for this one is due. Losing this costs time only: it looks again by itself."""
+        """The message that waited for this one is due; the new version undoes a decision to wait that is just being written.
+        Losing this costs a few seconds: it looks again by itself."""
         where = {"leg": s.leg, "blocks": True, "place": {"$gt": s.place}}
         async with reaching():
             found = await self._sends.find_one(where, {"hold": 1}, sort=[("place", ASCENDING)])
-            if found and found["hold"] == "order":
-                change = {"$set": {"next_at": now}, "$inc": {"v": 1}}
-                await self._sends.update_one({"_id": found["_id"], "hold": "order"}, change)
+            if found and found["hold"] in ("order", ""):
+                waiting = {"_id": found["_id"], "hold": found["hold"], "lease": None}
+                await self._sends.update_one(waiting, {"$set": {"next_at": now}, "$inc": {"v": 1}})
 
-    async def change(self, outbound_id: str, change: Change) -> Sending:
+    async def change(self, outbound_id: str, change: Change, *, known: Sending | None = None) -> Sending:
         """The message as it is afterwards. `change` may be called more than once and may raise, LeaseLost among others; what
-        it gives back unchanged is not written. Raises KeyError if there is no such message."""
+        it gives back unchanged is not written. `known` is how the message probably is, which saves a read. Raises KeyError
+        if there is no such message."""
         for _attempt in range(RACES):
-            before = await self.get(outbound_id)
+            before = known or await self.get(outbound_id)
             if before is None:
                 raise KeyError(outbound_id)
             after = change(before)
@@ -108,6 +110,7 @@ class Journal:
                 return before
             if (written := await self.replace(before, after)) is not None:
                 return written
+            known = None
         raise StoreAway("the message is being changed by many at once")
 
     async def replace(self, before: Sending, after: Sending) -> Sending | None:

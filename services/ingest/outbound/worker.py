@@ -33,7 +33,7 @@ from services.ingest.outbound.sends import Piece, Policy, Seen, Sending, later, 
 # A turn that comes within so many seconds is waited for; a later one is left to the poll.
 NEAR_S = 0.5
 ACCOUNT_S = 30.0
-ORDER_S = 10.0
+ORDER_S = 5.0
 FILE_S = 5.0
 
 
@@ -148,12 +148,10 @@ class Worker:
                 return await self._write(s, decide.failed(s, stop, now, self._policy))
 
     async def _order(self, s: Sending) -> Held | None:
-        ahead = await self._journal.ahead(s)
-        if ahead is None:
+        """Whoever comes to its end wakes the next; looking again by itself is for when that worker is gone."""
+        if await self._journal.ahead(s) is None:
             return None
-        now = self.now()
-        seconds = min(max(((ahead.next_at or now) - now).total_seconds(), 0.5), ORDER_S)
-        return Held("order", "an earlier message of this thread is not through", later(now, seconds))
+        return Held("order", "an earlier message of this thread is not through", later(self.now(), ORDER_S))
 
     async def _account(self, s: Sending) -> Usable | Held | Failed:
         """The account, if it can be used now."""
@@ -237,12 +235,14 @@ class Worker:
         StoreAway once the lease is over."""
         assert s.lease
         wait = 0.1
+        known: Sending | None = s
         while True:
             try:
-                return await self._journal.change(s.id, holding(s.lease.token, self.now(), change))
+                return await self._journal.change(s.id, holding(s.lease.token, self.now(), change), known=known)
             except StoreAway:
                 if self.now() >= s.lease.until:
                     raise
+                known = None
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2)
 
