@@ -195,7 +195,7 @@ def ingest_settings(settings: CommonSettings, **more: Any) -> IngestSettings:
         "smtp_port": free_port(),
         "media_dir": Path(tempfile.gettempdir()) / "hilo-test-media",
     }
-    return IngestSettings(**{**common, "kafka_publish_timeout_s": 4, **more})
+    return IngestSettings(**{**common, "kafka_publish_timeout_s": 4, "smtp_workers": 1, **more})
 
 
 @asynccontextmanager
