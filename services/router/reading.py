@@ -16,6 +16,7 @@ DIGIT_WORDS = {
     **{word: str(n) for n, word in enumerate("zero one two three four five six seven eight nine".split())},
 }
 PROVIDERS = "gmail|hotmail|outlook|yahoo|icloud|live|proton|protonmail|gmx|telefonica"
+# One or two spelled digits are ordinary words; three in a row are a number that somebody reads out.
 # `at` and `dot` are ordinary English words: bare, they count only as a pair, or before a mail provider everybody knows.
 SPOKEN = re.compile(
     r"(?P<at>\s{0,3}(?:\barroba\b|[(\[{<]\s?(?:at|arroba|@)\s?[)\]}>])\s{0,3}"
@@ -23,9 +24,10 @@ SPOKEN = re.compile(
     r"|(?<=[\w]) ?@ ?(?=[\w-]{1,63} ?(?:dot\b|punto\b|\(|\[))"
     r"|(?<=[\w]) @ (?=[\w-]))"
     r"|(?P<dot>\s{0,3}(?:\b(?:punto|dot)\b|[(\[{<]\s?(?:punto|dot|\.)\s?[)\]}>])\s{0,3}|(?<=\w) \. ?(?=[a-z]{2,24}\b))"
-    rf"|\b(?P<digit>{'|'.join(DIGIT_WORDS)})\b",
+    rf"|(?P<digits>(?:\b(?:{'|'.join(DIGIT_WORDS)})\b\W{{1,3}}){{2,40}}\b(?:{'|'.join(DIGIT_WORDS)})\b)",
     re.IGNORECASE,
 )
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,21 @@ def spoken(plain: Reading) -> Reading:
     for found in SPOKEN.finditer(plain.text):
         letters.append(plain.text[last : found.start()])
         spans.extend(plain.spans[last : found.start()])
-        digit = found["digit"]
-        letters.append("@" if found["at"] else "." if found["dot"] else DIGIT_WORDS[digit.lower()])
-        spans.append(plain.original(found.start(), found.end()))
+        for character, start, end in _said(found):
+            letters.append(character)
+            spans.append(plain.original(start, end))
         last = found.end()
     letters.append(plain.text[last:])
     spans.extend(plain.spans[last:])
     return Reading("".join(letters), spans)
+
+
+def _said(found: re.Match[str]) -> list[tuple[str, int, int]]:
+    """The characters that were spoken, each with where its words stand."""
+    if not found["digits"]:
+        return [("@" if found["at"] else ".", *found.span())]
+    words = WORD.finditer(found.string, *found.span())
+    return [(DIGIT_WORDS[word[0].lower()], *word.span()) for word in words]
 
 
 def squeezed(reading: Reading) -> Reading:
