@@ -38,7 +38,6 @@ class Secrets:
     webhook: str = field(default_factory=lambda: secrets.token_hex(16))
     identity: str = field(default_factory=lambda: secrets.token_hex(32))
     journey: str = field(default_factory=lambda: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
-    mail: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 def connected(ports: Ports, s: Secrets) -> dict[str, dict[str, Any]]:
@@ -69,8 +68,7 @@ def connected(ports: Ports, s: Secrets) -> dict[str, dict[str, Any]]:
             "title": "hola@casalumbre.example",
             "fields": {
                 "address": "hola@casalumbre.example",
-                "smtp_url": f"smtp://hilo@127.0.0.1:{of['mailbox']}",
-                "smtp_password": s.mail,
+                "smtp_url": f"smtp://127.0.0.1:{of['mailbox']}",
             },
         },
         "webchat/shop": {

@@ -55,6 +55,13 @@ class Sends:
         return last is not None and time.time() - last < hours * 3600
 
     def above_one(self) -> dict[str, int]:
-        """References that a platform took more than once: each is a message that a customer read twice."""
-        counted = Counter(f"{t.platform}:{t.reference}" for t in self.taken if t.reference)
+        """What a platform took more than once, by our reference, or by its words where the platform carries none: each is a
+        message that a customer read twice."""
+        counted = Counter(f"{t.platform}:{t.to}:{t.reference or _words(t.body)}" for t in self.taken)
         return {reference: times for reference, times in counted.items() if times > 1}
+
+
+def _words(body: Mapping[str, Any]) -> str:
+    """The text of a send, wherever the platform has it."""
+    inner = body.get("message")
+    return str(inner.get("text") if isinstance(inner, dict) else inner or body.get("text") or body.get("subject") or "")

@@ -20,7 +20,7 @@ from services.common.http import Http
 from services.simulator import mail, wire
 from services.simulator.accounts import Accounts
 from services.simulator.visitor import Visitor
-from tests.load.plan import Message, Person
+from tests.load.plan import Message, Person, bare
 
 
 @dataclass
@@ -232,9 +232,9 @@ async def listen(http: Http, url: str, key: str, sent: Sent, stop: asyncio.Event
                     if line.startswith(b"id: "):
                         last = line[4:].strip().decode()
                     elif line.startswith(b"data: ") and b'"provider_id"' in line:
-                        found = orjson.loads(line[6:]).get("provider_id")
-                        if found:
-                            sent.seen.setdefault(str(found), time.perf_counter())
+                        entry = orjson.loads(line[6:])
+                        if found := entry.get("provider_id"):
+                            sent.seen.setdefault(bare(entry["channel"], found), time.perf_counter())
                     if stop.is_set():
                         return
         except (aiohttp.ClientError, TimeoutError, OSError):

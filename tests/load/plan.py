@@ -93,3 +93,13 @@ def batches(messages: Sequence[Message], size: int) -> list[list[Message]]:
             found.append(waiting)
             waiting = []
     return [*found, waiting] if waiting else found
+
+
+def bare(channel: str, provider_id: str) -> str:
+    """As the sender wrote it: mail adds a digest, since a Message-ID may be used twice, and chat puts its thread before it."""
+    match channel:
+        case "email":
+            return provider_id.partition("#")[0]
+        case "webchat":
+            return provider_id.rpartition(":")[2]
+    return provider_id

@@ -18,7 +18,7 @@ from services.common.http import Http
 from services.common.kafka import read_all
 from services.common.settings import CommonSettings
 from services.simulator.accounts import Accounts
-from tests.load.plan import Person
+from tests.load.plan import Person, bare
 from tests.load.report import ReadBack, Seen
 
 
@@ -92,7 +92,7 @@ class Reading:
 
 def _seen(item: dict[str, Any]) -> Seen:
     at = item.get("provider_at") or item["at"]
-    return Seen(item["id"], item["provider_id"], int(datetime.fromisoformat(at).timestamp() * 1000))
+    return Seen(item["id"], bare(item["channel"], item["provider_id"]), int(datetime.fromisoformat(at).timestamp() * 1000))
 
 
 async def quiet(sent_all: asyncio.Event, seen: Any, wanted: set[str], within_s: float) -> float:
