@@ -220,7 +220,7 @@ class World:
         await self.provider.start()
         await self.journal.start()
         keyring = Keyring(self.mongo, vault(self.settings))
-        await keyring.create_tenant("acme")
+        self.keys = {tenant: await keyring.create_tenant(tenant) or "" for tenant in ("acme", "other")}
         self.accounts = Accounts(self.mongo, vault(self.settings), keyring, self.channels)
         await self.accounts.start()
         for channel in self.channels.channels:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from services.common import topics
 from services.common.cloudevents import Event, Record, decode, encode
@@ -563,3 +564,29 @@ async def test_what_is_no_message_goes_to_the_dead_letters_and_what_is_replayed_
     assert (letter.topic, letter.stage) == ("hilo.outbound", "outbound")
     assert w.provider.texts == ["new"]
     assert await w.send("m2") is None
+
+
+async def test_operators_see_what_became_of_their_own_messages_without_their_content(w: World) -> None:
+    process = await w.worker()
+    w.provider.answers.append("lost")
+    await w.ask(w.request("m1", "my secret"))
+    await w.state("m1", "unknown")
+    at, base = outbound_id("c1", "m1"), f"http://127.0.0.1:{process.port}/v1/sends"
+    async with ClientSession() as session:
+        mine, others = ({"authorization": f"Bearer {w.keys[one]}"} for one in ("acme", "other"))
+        async with session.get(f"{base}/{at}", headers=mine) as answer:
+            text, shown = await answer.text(), await answer.json()
+        async with session.get(f"{base}?state=unknown", headers=mine) as answer:
+            listed = await answer.json()
+        async with session.get(f"{base}?state=unknown", headers=others) as answer:
+            theirs = await answer.json()
+        statuses = [
+            (await session.get(f"{base}/{at}", headers=others)).status,
+            (await session.get(f"{base}/{at}")).status,
+            (await session.get(f"{base}?state=lost", headers=mine)).status,
+        ]
+
+    assert (shown["state"], shown["hold"], shown["pieces"][0]["attempts"]) == ("unknown", "receipt", 1)
+    assert "my secret" not in text
+    assert ([one["outbound_id"] for one in listed["sends"]], theirs["sends"]) == ([at], [])
+    assert statuses == [404, 401, 422]

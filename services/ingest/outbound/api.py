@@ -62,10 +62,10 @@ def shown(s: Sending) -> SendShown:
 
 def routes(journal: Journal, auth: Auth) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["sends"])
-    reader = Annotated[Principal, Depends(auth.requires("read", "agent"))]
+    reader = Depends(auth.requires("read", "agent"))
 
     @router.get("/sends/{outbound_id}")
-    async def one(outbound_id: str, principal: reader) -> SendShown:
+    async def one(outbound_id: str, principal: Principal = reader) -> SendShown:
         """What became of one message."""
         found = await journal.get(outbound_id)
         if found is None or found.tenant != principal.tenant:
@@ -74,11 +74,11 @@ def routes(journal: Journal, auth: Auth) -> APIRouter:
 
     @router.get("/sends")
     async def newest(
-        principal: reader,
         state: Annotated[
             Literal["queued", "held", "sending", "retrying", "unknown", "sent", "failed", "refused"], Query()
         ] = "unknown",
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
+        principal: Principal = reader,
     ) -> SendList:
         """The newest messages in a state."""
         return SendList(sends=[shown(one) for one in await journal.newest(principal.tenant, state, limit)])
