@@ -201,11 +201,12 @@ class Story:
 
     async def _closes(self) -> tuple[str, str, str, str]:
         text = "Resuelto con Marta por privado. Gracias por avisarnos."
-        await self._must("close", await self._version())
-        await self._must("handoff/close", {"parts": [part(text)]})
+        await self._must("handoff/close", {"parts": [part(text)], **await self._version()})
         await self._find(
             lambda e: e["visibility"] == "public" and e["direction"] == "out" and e["text"] == text and e["status"] == "sent"
         )
+        await self._must("close", await self._version())
+        await self._head(lambda head: head["state"] == "closed")
         return "instagram", "PUBLIC", "Inés", text
 
     def whatsapp(self, text: str = "", content: dict[str, Any] | None = None) -> str:

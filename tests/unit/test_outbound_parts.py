@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from services.common.cloudevents import Event, Record
 from services.common.events import Author, MessageDelivered, MessageFailed, MessageSent, Part, SendRequested
 from services.common.http import Answer
+from services.common.identifiers import Identifier
 from services.ingest.contract import Can, Failed, Left, Rate
 from services.ingest.outbound import gate, rates
 from services.ingest.outbound.intake import accepted
-from services.ingest.outbound.prepare import cut
+from services.ingest.outbound.prepare import cut, outgoing
 from services.ingest.outbound.receipts import told
 from services.ingest.outbound.sends import Policy, Seen, Sending, document, sending
 from services.ingest.outbound.settings import OutboundSettings
@@ -216,6 +217,14 @@ def test_what_a_leg_cannot_carry_fails_before_any_call(more: dict[str, Any], par
     assert isinstance(found, Failed)
     assert reason in found.reason
     assert found.then in ("other_leg", "nothing")
+
+
+def test_the_first_word_on_a_leg_goes_to_the_person() -> None:
+    to = Identifier("tel", "+4915112345678", key="k" * 22)
+    found = cut(message(thread="", party=to), PIGEON, (Part("text", text="hello"),))
+
+    assert isinstance(found, Sending)
+    assert outgoing(found, found.pieces[0], found.pieces[0].part, NOW).thread == "+4915112345678"
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8000).filter(str.strip))

@@ -44,11 +44,12 @@ def _misplaced(s: Sending, channel: Channel[Any]) -> Failed | None:
 
 
 def outgoing(s: Sending, piece: Piece, part: Part, now: datetime) -> Outgoing:
+    """A leg on which nobody has written yet has no thread: then it is the person, as for whoever writes first."""
     request = s.request
     return Outgoing(
         id=piece.id,
         leg=request.leg,
-        thread=request.thread,
+        thread=request.thread or (request.party.value if request.party else ""),
         part=part,
         action=request.action,
         reply_to=request.reply_to,
