@@ -3,14 +3,11 @@ lines in a pipe. Exit 0: fine; 1: it found something; 2: wrong use."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 import typer
 
-from services.cli import admin
+from services.cli import admin, ledger, remote
 from services.common.errors import Away
 
 app = typer.Typer(
@@ -23,6 +20,9 @@ app = typer.Typer(
 app.add_typer(admin.topics_app, name="topics")
 app.add_typer(admin.tenant_app, name="tenant")
 app.add_typer(admin.key_app, name="key")
+app.add_typer(remote.account_app, name="account")
+app.add_typer(remote.dead_app, name="dead")
+app.add_typer(ledger.app, name="ledger")
 app.command("setup")(admin.setup)
 
 
@@ -39,10 +39,6 @@ def main() -> None:
 def _said(text: str) -> int:
     print(f"hilo: {text}", file=sys.stderr)
     return 2
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(coroutine)
 
 
 if __name__ == "__main__":
