@@ -15,11 +15,9 @@ from services.common.mongo import Mongo
 from services.common.vault import vault
 from services.timeline import api, files, streams
 from services.timeline.access import Access
+from services.timeline.console import pages
 from services.timeline.console.backends import Backends
-from services.timeline.console.commands import Commands
-from services.timeline.console.pages import Console
 from services.timeline.console.session import Sessions
-from services.timeline.console.stream import Stream
 from services.timeline.consumer import STAGE, TOPICS, Projector
 from services.timeline.live import Feed
 from services.timeline.presence import typing_into
@@ -59,9 +57,11 @@ def build(settings: TimelineSettings) -> run.Process:
 
     http = Http(settings)
     sessions = Sessions(keyring, seal)
-    console = Console(reader, sessions, Backends(http, settings), demo_key=settings.demo_key)
+    backends = Backends(http, settings)
     access.session = sessions.principal
-    app.router.routes.extend([*console.routes(), *Commands(console).routes(), *Stream(console, feed).routes()])
+    app.router.routes.extend(
+        pages.routes(reader, feed, sessions, backends, demo_key=settings.demo_key, heartbeat_s=settings.heartbeat_s)
+    )
 
     async def count_dead() -> None:
         """Keeps the gauge of dead letters that wait for a decision."""

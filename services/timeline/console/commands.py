@@ -1,12 +1,14 @@
 """What an agent does: each form becomes one command to the owner of the state, and its answer a sentence in its place.
 
-With `x-part` (the page's own script) an answer is the fragment that says what went wrong, or nothing; without it, a whole page.
+With `x-part` (the page's own script) an answer is the fragment that says what went wrong, or nothing; without it, a whole
+page with what was typed. A command's key stands in its form, so that the same press is done once, however often it is sent.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -17,94 +19,157 @@ from starlette.routing import BaseRoute, Route
 from services.common.errors import Away
 from services.common.http import Answer
 from services.common.identifiers import pending_entry_id
-from services.timeline.console.pages import Console, Trouble, page
+from services.timeline.console import reasons
+from services.timeline.console.answers import page, wants_part
+from services.timeline.console.backends import Backends
+from services.timeline.console.cases import STATUS, Cases, Trouble, Written
+from services.timeline.console.entrance import Entrance
+from services.timeline.console.places import begun, is_public
 from services.timeline.console.render import Words, render, utcnow
 from services.timeline.console.session import Signed
+from services.timeline.console.texts import text
 
 
 class Commands:
-    def __init__(self, console: Console) -> None:
-        self._console, self._backends = console, console.backends
+    def __init__(self, cases: Cases, backends: Backends) -> None:
+        self._cases, self._backends = cases, backends
 
-    def routes(self) -> list[BaseRoute]:
-        command = self._console.commanding
-        return [
-            Route("/c/{id}/send", command(self.send), methods=["POST"]),
-            Route("/c/{id}/stop", command(self.simple("stop", "outbound_id")), methods=["POST"]),
-            Route("/c/{id}/take", command(self.simple("take")), methods=["POST"]),
-            Route("/c/{id}/resolve", command(self.simple("close", "version")), methods=["POST"]),
-            Route("/c/{id}/reopen", command(self.simple("reopen", "version")), methods=["POST"]),
-            Route("/c/{id}/invite", command(self.invite), methods=["POST"]),
-            Route("/c/{id}/close-public", command(self.close_public), methods=["POST"]),
-            Route("/operations/dead/{id}", command(self.dead), methods=["POST"]),
+    def routes(self, door: Entrance) -> list[BaseRoute]:
+        forms = {
+            "send": self.send,
+            "stop": self.stop,
+            "take": self.take,
+            "resolve": self.resolve,
+            "reopen": self.reopen,
+            "invite": self.invite,
+            "approve": self.approve,
+            "ask-code": self.ask_code,
+            "close-public": self.close_public,
+        }
+        found: list[BaseRoute] = [
+            Route(f"/c/{{id}}/{verb}", door.commanding(form), methods=["POST"]) for verb, form in forms.items()
         ]
+        return [*found, Route("/presence", door.commanding(self.presence), methods=["POST"])]
+
+    # -- what is written
 
     async def send(self, request: Request, signed: Signed) -> Response:
-        """An answer or a note. A public one is asked about once more before it goes."""
+        """An answer or a note. What somebody will read in public, or elsewhere than the button said, is asked about once
+        more before it goes."""
         form = await request.form()
-        text, leg = _text(form, "text"), _text(form, "leg")
-        key = _text(form, "key") or str(uuid.uuid4())
-        if not text:
-            return await self._console.show(request, signed, leg=leg)
-        path = f"/v1/conversations/{request.path_params['id']}"
+        written, leg = Written(said(form, "text"), said(form, "leg")), said(form, "leg")
+        if (doing := said(form, "do")) in ("to-private", "cut"):
+            return await self._cases.show(request, signed, written=_mended(form, written, private=doing == "to-private"))
+        if not written.text:
+            return await self._cases.show(request, signed, written=written)
         if leg == "note":
-            return await self._command(request, signed, f"{path}/notes", {"text": text}, key, "composer", text, leg)
-        if _is_public(leg) and not _text(form, "sure"):
-            return await self._console.show(request, signed, draft=text, leg=leg, ask=True)
-        body = {"leg": leg, "text": text, **_seen(form)}
-        return await self._command(request, signed, f"{path}/messages", body, key, "composer", text, leg)
+            return await self._give(request, signed, "notes", {"text": written.text}, form, written=written)
+        elsewhere = said(form, "shown") not in ("", leg)
+        if (is_public(leg) or elsewhere) and not said(form, "sure"):
+            return await self._cases.show(request, signed, written=replace(written, ask=True))
+        body: dict[str, Any] = {"text": written.text, **_seen(form)}
+        if (new := begun(leg)) is not None:
+            where = {"channel": new.channel, "account": new.account, "leg": new.leg, "identifier": new.identifier}
+            answer = await self._ask(request, signed, "legs", where, f"{said(form, 'key')}-leg")
+            if not isinstance(answer, Answer) or answer.status >= 300:
+                return await self._answered(request, signed, answer, "composer", written)
+            leg = str(answer.json()["leg"])
+        return await self._give(request, signed, "messages", {**body, "leg": leg}, form, written=written)
+
+    # -- the handoff
 
     async def invite(self, request: Request, signed: Signed) -> Response:
-        """Private first; the public reply follows if the platform accepted it."""
+        """Private first, where the platform has a message for that; the public reply follows if it was accepted."""
         form = await request.form()
         body = {
-            "private_text": _text(form, "private_text"),
-            "public_text": _text(form, "public_text"),
+            "private": _parts(form, "private_text"),
+            "public": _parts(form, "public_text"),
+            "targets": [str(one) for one in form.getlist("target")],
             **_number(form, "version"),
         }
-        path = f"/v1/conversations/{request.path_params['id']}/handoff/invite"
-        return await self._command(request, signed, path, body, _text(form, "key"), "invite", "", None)
+        return await self._give(request, signed, "handoff/invite", body, form, at="invite")
+
+    async def approve(self, request: Request, signed: Signed) -> Response:
+        form = await request.form()
+        return await self._give(request, signed, "handoff/approve", _number(form, "version"), form, at="panel")
+
+    async def ask_code(self, request: Request, signed: Signed) -> Response:
+        """A code on a leg of which nobody knows yet whose it is: who brings it back from their own is the same person."""
+        form = await request.form()
+        body = {"leg": said(form, "leg"), "parts": _parts(form, "text"), **_number(form, "version")}
+        return await self._give(request, signed, "offers", body, form, at="ask-code")
 
     async def close_public(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        body = {"parts": _parts(form, "text"), **_seen(form)}
-        path = f"/v1/conversations/{request.path_params['id']}/handoff/close"
-        return await self._command(request, signed, path, body, _text(form, "key"), "close", "", None)
+        body = {"parts": _parts(form, "text"), **_number(form, "version")}
+        return await self._give(request, signed, "handoff/close", body, form, at="close-public")
 
-    def simple(self, verb: str, *fields: str) -> Any:
-        """A command that needs nothing but its button."""
+    # -- the desk
 
-        async def run(request: Request, signed: Signed) -> Response:
-            form = await request.form()
-            body: dict[str, Any] = {}
-            for name in fields:
-                body |= _number(form, name) if name == "version" else {name: _text(form, name)}
-            path = f"/v1/conversations/{request.path_params['id']}/{verb}"
-            return await self._command(request, signed, path, body, str(uuid.uuid4()), "composer", "", None)
+    async def take(self, request: Request, signed: Signed) -> Response:
+        return await self._give(request, signed, "take", {}, await request.form(), at="bar")
 
-        return run
+    async def resolve(self, request: Request, signed: Signed) -> Response:
+        form = await request.form()
+        return await self._give(request, signed, "close", _number(form, "version"), form, at="bar")
 
-    async def _command(
+    async def reopen(self, request: Request, signed: Signed) -> Response:
+        form = await request.form()
+        return await self._give(request, signed, "reopen", _number(form, "version"), form, at="bar")
+
+    async def stop(self, request: Request, signed: Signed) -> Response:
+        form = await request.form()
+        return await self._give(request, signed, "stop", {"outbound_id": said(form, "outbound_id")}, form, at="bar")
+
+    async def presence(self, request: Request, signed: Signed) -> Response:
+        """Come or go. Who goes gives their work back to the queues."""
+        form = await request.form()
+        if agent := signed.principal.agent:
+            await self._backends.router(signed, "POST", f"/v1/agents/{agent}/presence", {"on": said(form, "on") == "1"})
+            self._backends.forget_agents(signed)
+        return Response(status_code=204) if wants_part(request) else RedirectResponse("/inbox", 303)
+
+    # -- what they have in common
+
+    async def _give(
         self,
         request: Request,
         signed: Signed,
-        path: str,
+        verb: str,
         body: Mapping[str, Any],
-        key: str,
-        at: str,
-        text: str,
-        leg: str | None,
+        form: FormData,
+        *,
+        at: str = "composer",
+        written: Written | None = None,
     ) -> Response:
+        answer = await self._ask(request, signed, verb, body, said(form, "key"))
+        typed = {f"{at}.{name}": str(value) for name, value in form.items() if name.endswith("text")}
+        return await self._answered(request, signed, answer, at, written or Written(forms=typed))
+
+    async def _ask(self, request: Request, signed: Signed, verb: str, body: Mapping[str, Any], key: str) -> Answer | None:
+        """The router's answer; None while it is away."""
+        path = f"/v1/conversations/{request.path_params['id']}/{verb}"
         try:
-            answer = await self._backends.router(signed, "POST", path, body, key=key)
+            return await self._backends.router(signed, "POST", path, body, key=key or str(uuid.uuid4()))
         except Away:
-            return await self._trouble(request, signed, Trouble("away", at), text, leg)
-        if answer.status < 300:
+            return None
+
+    async def _answered(self, request: Request, signed: Signed, answer: Answer | None, at: str, written: Written) -> Response:
+        if answer is not None and answer.status < 300:
             return self._done(request, signed, answer)
-        return await self._trouble(request, signed, trouble(answer, at), text, leg)
+        found = trouble(answer, at, text(signed.lang)) if answer is not None else Trouble("away", at)
+        if found.kind == "conflict":
+            newest = await self._cases.reader.conversation(signed.principal.tenant, request.path_params["id"])
+            found = replace(found, theirs=newest.last if newest else None)
+        if not wants_part(request):
+            return await self._cases.show(request, signed, found, written)
+        agents = await self._backends.agents(signed)
+        values = {**Words(signed, agents, utcnow()).globals(), "trouble": found, "draft": written.text}
+        status = STATUS.get(found.kind, 400)
+        return page(render("_trouble.html", signed.lang, signed.theme, values), status, **{"x-joined": found.joined})
 
     def _done(self, request: Request, signed: Signed, answer: Answer) -> Response:
-        if "x-part" in request.headers:
+        if wants_part(request):
             found = answer.json() or {}
             sent = found.get("outbound_id")
             entry = {"x-entry": pending_entry_id(signed.principal.tenant, sent)} if sent else {}
@@ -112,79 +177,46 @@ class Commands:
         view = request.query_params.get("view", "queue")
         return RedirectResponse(f"/c/{request.path_params['id']}?view={view}", 303)
 
-    async def _trouble(self, request: Request, signed: Signed, found: Trouble, text: str, leg: str | None) -> Response:
-        if "x-part" not in request.headers:
-            return await self._console.show(request, signed, trouble=found, draft=text, leg=leg)
-        words = Words(signed, {}, utcnow())
-        status = {"refused": 422, "conflict": 409, "away": 503}.get(found.kind, 400)
-        return page(render("_trouble.html", signed.lang, signed.theme, {**words.globals(), "trouble": found}), status)
 
-    async def dead(self, request: Request, signed: Signed) -> Response:
-        """Try, replay or discard a dead letter."""
-        form = await request.form()
-        words = Words(signed, {}, utcnow())
-        mended, doing = _text(form, "slice"), _text(form, "do")
-        path = f"/v1/dead/{request.path_params['id']}"
-        if doing == "discard":
-            verb = "discard"
-            body: dict[str, Any] = {"why": _text(form, "why")}
-        else:
-            verb, body = "replay", {"dry_run": doing != "replay", **({"slice": mended} if mended else {})}
-        try:
-            answer = await self._backends.ingest(signed, "POST", f"{path}/{verb}", body)
-        except Away:
-            outcome: dict[str, Any] = {"fine": False, "text": words.t("away"), "detail": ""}
-        else:
-            outcome = dead_outcome(answer, doing, words)
-        return await self._console.show_dead(request, signed, outcome=outcome, mended=mended or None)
-
-
-def trouble(answer: Answer, at: str) -> Trouble:
-    """A refusal in the console's words: private data, somebody was faster, not possible."""
+def trouble(answer: Answer, at: str, t: reasons.Text) -> Trouble:
+    """A refusal in the console's words: private data, somebody was faster, joined to another, not possible."""
     found = answer.json()
-    said: dict[str, Any] = found if isinstance(found, dict) else {}
-    if answer.status == 422 and said.get("found"):
-        return Trouble("refused", at, found=tuple(said["found"]))
-    if answer.status == 409 and isinstance(current := said.get("current"), dict):
-        return Trouble("conflict", at, detail=str(said.get("code", "")), version=int(current.get("version", 0)))
-    return Trouble("not_allowed", at, detail=str(said.get("detail") or said.get("code") or answer.status))
+    told: dict[str, Any] = found if isinstance(found, dict) else {}
+    if answer.status == 422 and told.get("found"):
+        return Trouble("refused", at, found=tuple(told["found"]))
+    if into := told.get("joined_into"):
+        return Trouble("joined", at, joined=str(into))
+    current = told.get("current")
+    if told.get("code") == "version_lost" and isinstance(current, dict):
+        return Trouble("conflict", at, version=int(current.get("version", 0)))
+    return Trouble("not_allowed", at, detail=reasons.refusal(told, answer.status, t))
 
 
-def dead_outcome(answer: Answer, doing: str, words: Words) -> dict[str, Any]:
-    found = answer.json()
-    said: dict[str, Any] = found if isinstance(found, dict) else {}
-    if answer.status >= 300:
-        return {"fine": False, "text": words.t("dead_still", reason=said.get("detail", answer.status)), "detail": ""}
-    if doing == "discard":
-        return {"fine": True, "text": words.t("dead_gone"), "detail": ""}
-    events = said.get("events", [])
-    still = said.get("quarantined") or []
-    if still:
-        reason = "; ".join(str(one.get("reason", one)) if isinstance(one, dict) else str(one) for one in still)
-        return {"fine": False, "text": words.t("dead_still", reason=reason), "detail": ""}
-    key = "dead_done" if doing == "replay" else "dead_would"
-    detail = "\n".join(str(one.get("type", one)) if isinstance(one, dict) else str(one) for one in events)
-    return {"fine": True, "text": words.t(key, n=len(events)), "detail": detail}
+def _mended(form: FormData, written: Written, *, private: bool) -> Written:
+    """What was refused in public: moved to the private leg as a draft, or without what must not be said."""
+    if private:
+        return Written(written.text, said(form, "private"))
+    left = written.text
+    for found in form.getlist("found"):
+        left = left.replace(str(found), "")
+    return replace(written, text=" ".join(left.split(" ")).replace("  ", " ").strip())
 
 
-def _text(form: FormData, name: str) -> str:
+def said(form: FormData, name: str) -> str:
     return str(form.get(name, "")).strip()
 
 
 def _number(form: FormData, name: str) -> dict[str, int]:
-    value = _text(form, name)
-    return {name: int(value)} if value.isdigit() else {}
+    value = said(form, name)
+    return {name: int(value)} if value.isascii() and value.isdigit() and len(value) < 16 else {}
 
 
 def _seen(form: FormData) -> dict[str, Any]:
-    """What the agent saw: the version named by an answer to a conflict, else the last message on the screen."""
-    return _number(form, "version") or ({"saw": _text(form, "saw")} if _text(form, "saw") else {})
+    """What the agent saw: the version that they answer to all the same, else the last message on the screen."""
+    if anyway := _number(form, "anyway"):
+        return {"version": anyway["anyway"]}
+    return {"saw": said(form, "saw")} if said(form, "saw") else _number(form, "version")
 
 
 def _parts(form: FormData, name: str) -> list[dict[str, str]]:
-    return [{"kind": "text", "text": _text(form, name)}] if _text(form, name) else []
-
-
-def _is_public(leg: str) -> bool:
-    """A leg's key says its visibility; the router decides again, with the same key."""
-    return "/public:" in leg
+    return [{"kind": "text", "text": said(form, name)}] if said(form, name) else []

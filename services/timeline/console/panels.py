@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from services.common.events import HandoffState, Head
+from services.common.events import ChannelDeclared, HandoffState, Head
 from services.timeline.views import ConversationView
 
 # state -> (place on the strand 1-5, half tied, cut)
@@ -32,7 +32,27 @@ STRAND: Mapping[HandoffState, tuple[int, bool, bool]] = {
 INVITABLE = frozenset(
     ("detected", "triaged", "drafted", "public_replied", "declined", "expired", "rejected_by_platform", "reverted_public")
 )
-CLOSABLE = frozenset(("proven", "private_active", "resolved"))
+USED_UP = frozenset(("expired", "rejected_by_platform"))  # the platform's one private message is gone
+Step = Literal["", "invite", "approve", "answer_public", "write_private", "ask_code", "close_public", "resolve"]
+STEPS: Mapping[HandoffState, Step] = {
+    "detected": "invite",
+    "triaged": "invite",
+    "drafted": "approve",
+    "approved": "",
+    "public_replied": "invite",
+    "offered": "answer_public",
+    "claimed": "ask_code",
+    "proven": "write_private",
+    "private_active": "close_public",
+    "resolved": "close_public",
+    "public_closed": "",
+    "declined": "answer_public",
+    "expired": "invite",
+    "rejected_by_platform": "invite",
+    "author_deleted": "resolve",
+    "reverted_public": "answer_public",
+}
+Invite = Literal["", "private", "link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,55 +64,99 @@ class Clock:
     left: timedelta
     share: int
     kind: Literal["", "warn", "late"]
+    channel: str = ""
+    leg: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
+    """`invite` is how an invitation would go: by the platform's own private message, or by a link in public. `leg` is where
+    the next step is taken, when it is taken in the composer or by a message."""
+
     state: HandoffState
     at: int
     half: bool
     cut: bool
     reason: str
     clocks: tuple[Clock, ...]
-    step: Literal["", "invite", "close_public"]
+    step: Step
+    invite: Invite = ""
+    leg: str = ""
 
 
-def panel(head: Head, now: datetime) -> Panel | None:
+def panel(
+    head: Head, now: datetime, declared: Mapping[str, ChannelDeclared] | None = None, targets: Sequence[str] = ()
+) -> Panel | None:
     """The handoff of a conversation, or None where nothing of it was ever public."""
     handoff = head.handoff
     if handoff is None:
         return None
     at, half, cut = STRAND[handoff.state]
-    step: Literal["", "invite", "close_public"] = ""
-    if head.state == "open" and handoff.state in INVITABLE:
-        step = "invite"
-    elif handoff.state in CLOSABLE:
-        step = "close_public"
-    return Panel(handoff.state, at, half, cut, handoff.reason, tuple(clocks(head, now)), step)
+    how = inviting(head, now, declared or {}, targets)
+    step, leg = next_step(head, how)
+    return Panel(handoff.state, at, half, cut, handoff.reason, tuple(clocks(head, now)), step, how, leg)
+
+
+def inviting(head: Head, now: datetime, declared: Mapping[str, ChannelDeclared], targets: Sequence[str]) -> Invite:
+    """The platform's own private message where it has one and still takes it, else a link if there is somewhere to go."""
+    handoff = head.handoff
+    public = next((leg for leg in head.legs if handoff and leg.key == handoff.public_leg), None)
+    if handoff is None or public is None or handoff.state not in INVITABLE:
+        return ""
+    channel = declared.get(public.channel)
+    able = channel is not None and any(one.public == public.leg for one in channel.handoffs)
+    late = handoff.deadline_at is not None and handoff.deadline_at <= now
+    if able and not late and handoff.state not in USED_UP:
+        return "private"
+    return "link" if targets else ""
+
+
+def next_step(head: Head, how: Invite) -> tuple[Step, str]:
+    """The one thing to do now, and the leg it is done on."""
+    handoff = head.handoff
+    assert handoff
+    step, public = STEPS[handoff.state], handoff.public_leg
+    if head.state != "open":
+        return ("close_public" if step == "close_public" else "", public)
+    if step == "invite" and not how:
+        return "answer_public", public
+    if step == "ask_code":
+        claimed = next(
+            (leg.key for leg in head.legs if leg.held and leg.visibility == "private" and leg.proof == "claimed"), ""
+        )
+        return (step, claimed) if claimed else ("", "")
+    if step == "write_private":
+        private = [leg for leg in head.legs if leg.held and leg.visibility == "private"]
+        latest = max(private, key=lambda leg: leg.last_received_at or head.opened_at, default=None)
+        return (step, latest.key) if latest else ("", "")
+    return step, public
 
 
 def clocks(head: Head, now: datetime) -> list[Clock]:
     """What runs: the answer, the platform's private reply, windows, the resolution. The soonest first."""
     found: list[tuple[datetime, Clock]] = []
 
-    def add(label: str, icon: str, until: datetime | None, whole: timedelta) -> None:
+    def add(label: str, icon: str, until: datetime | None, whole: timedelta, *where: str) -> None:
         if until is not None:
             left = until - now
             share = max(0, min(100, round(left / whole * 100)))
             kind: Literal["", "warn", "late"] = "late" if left < timedelta(0) else "warn" if share < 25 else ""
-            found.append((until, Clock(label, icon, left, share, kind)))
+            found.append((until, Clock(label, icon, left, share, kind, *where)))
 
     if head.state == "open":
         waiting = head.sla.waiting_since or head.opened_at
-        answer_by = head.sla.answer_by
+        answer_by = head.sla.answer_by if head.sla.waiting_since else None
         add("ck_answer", "clock", answer_by, (answer_by - waiting) if answer_by and answer_by > waiting else timedelta(hours=1))
         resolve_by = head.sla.resolve_by
         add("ck_resolve", "hourglass", resolve_by, (resolve_by - head.opened_at) if resolve_by else timedelta(days=1))
         if head.handoff and head.handoff.state in INVITABLE:
             add("ck_private", "lock", head.handoff.deadline_at, timedelta(days=7))
+        if head.handoff and head.handoff.state in ("offered", "claimed"):
+            works = [offer.expires_at for offer in head.handoff.offers if offer.state in ("open", "claimed")]
+            add("ck_link", "link-2", max(works, default=None), timedelta(days=7))
         for leg in head.legs:
             if leg.held and leg.visibility == "private" and leg.window_until and leg.window_until > now:
-                add(f"ck_window_{leg.channel}", f"ch-{icon(leg.channel)}", leg.window_until, timedelta(hours=24))
+                add("ck_window", f"ch-{icon(leg.channel)}", leg.window_until, timedelta(hours=24), leg.channel, leg.leg)
     return [clock for _, clock in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -124,7 +188,7 @@ class Row:
     at: datetime
     last: str
     us: bool
-    path: tuple[tuple[str, Literal["pub", "prv"]], ...]
+    path: tuple[tuple[str, str], ...]
     public: bool
     waiting: bool
     tag: Tag | None
@@ -144,7 +208,7 @@ def row(view: ConversationView, now: datetime) -> Row:
         last.at if last else view.active_at,
         preview(view),
         bool(last and last.direction == "out"),
-        path,  # type: ignore[arg-type]  # mypy widens the literals of a generator
+        path,
         public,
         head.state == "open" and head.sla.waiting_since is not None,
         tag(head, now),

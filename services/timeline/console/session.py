@@ -16,6 +16,7 @@ COOKIE = "hilo_session"
 PLACE = "console/session"
 Language = Literal["es", "en"]
 Theme = Literal["light", "dark"]
+UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,10 @@ class Signed:
 
     principal: Principal
     key: str
-    lang: Language
-    theme: Theme | None
-    zone: ZoneInfo
+    lang: Language = "en"
+    theme: Theme | None = None
+    zone: ZoneInfo = UTC
+    keys_off: bool = False
 
 
 class Sessions:
@@ -51,7 +53,8 @@ class Sessions:
         principal = await self._keyring.principal(key)
         if principal is None or not (principal.may("agent") or principal.may("read")):
             return None
-        return Signed(principal, key, language(cookies, accept_language), theme(cookies), zone(cookies))
+        off = cookies.get("keys") == "off"
+        return Signed(principal, key, language(cookies, accept_language), theme(cookies), zone(cookies), off)
 
 
 def language(cookies: dict[str, str], accept_language: str) -> Language:
@@ -70,4 +73,4 @@ def zone(cookies: dict[str, str]) -> ZoneInfo:
     try:
         return ZoneInfo(cookies.get("tz", "UTC")[:64].replace("%2F", "/"))
     except (KeyError, ValueError, OSError):
-        return ZoneInfo("UTC")
+        return UTC

@@ -28,6 +28,10 @@ def strings() -> dict[str, list[str]]:
     return found
 
 
+def known(key: str) -> bool:
+    return key in strings()
+
+
 def text(lang: Language) -> Callable[..., str]:
     """`t(key, name=...)`: the words, with what stands in braces filled in. An unknown key is shown as it is, so that a new
     reason from another service is readable before it is translated."""
@@ -68,3 +72,8 @@ def span(left: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def size(bytes_: int) -> str:
+    """14 kB, 2.1 MB."""
+    return f"{bytes_ / 1e6:.1f} MB" if bytes_ >= 1e6 else f"{max(1, round(bytes_ / 1000))} kB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -16,11 +17,15 @@ SAID = frozenset(("message", "comment", "mention", "review"))
 TOLD_STEPS = frozenset(
     ("claimed", "declined", "expired", "rejected_by_platform", "author_deleted", "reverted_public", "resolved", "public_closed")
 )
+# What the page says elsewhere: since when the case is open, to whom it is being offered.
+UNTOLD = frozenset((("conversation", "opened"), ("assignment", "offered")))
+PROOF = frozenset((("identity", ""), ("conversation", "proven")))
 
 
 @dataclass(slots=True)
 class Stretch:
-    """A run of messages on one leg; its header sticks while one scrolls."""
+    """A run of messages on one leg, with what happened between them; its header sticks while one scrolls. Without a
+    channel it holds only what the team wrote."""
 
     kind: Literal["leg"] = "leg"
     channel: str = ""
@@ -36,6 +41,7 @@ class Journey:
 
     kind: Literal["journey"] = "journey"
     id: str = ""
+    first: bool = True
     steps: list[EntryView] = field(default_factory=list)
 
 
@@ -56,25 +62,15 @@ class Day:
     day: date = date.min
 
 
-@dataclass(slots=True)
-class Line:
-    """Something that happened beside the words: assigned, closed, a step of the handoff."""
-
-    kind: Literal["line"] = "line"
-    id: str = ""
-    entry: EntryView | None = None
-
-
-Block = Stretch | Journey | Knot | Day | Line
+Block = Stretch | Journey | Knot | Day
 
 
 def thread(entries: Iterable[EntryView], zone: ZoneInfo) -> list[Block]:
     """Blocks in the order of the entries, which is that of time. Ids are stable, so that a page can be morphed."""
     blocks: list[Block] = []
     tied = False
-    for entry in entries:
-        if not blocks or _day(entry, zone) != _last_day(blocks):
-            day = _day(entry, zone)
+    for entry in _told(list(entries)):
+        if (day := entry.at.astimezone(zone).date()) != _last_day(blocks):
             blocks.append(Day(id=f"day-{day.isoformat()}", day=day))
         if entry.kind in SAID:
             if entry.visibility == "private" and not tied and _was_public(blocks):
@@ -82,20 +78,28 @@ def thread(entries: Iterable[EntryView], zone: ZoneInfo) -> list[Block]:
                 tied = True
             _stretch(blocks, entry).items.append(entry)
         elif entry.kind == "note":
-            _stretch_for_note(blocks, entry).items.append(entry)
+            _private_stretch(blocks, entry).items.append(entry)
         elif entry.kind == "journey":
             _journey(blocks, entry).steps.append(entry)
         elif entry.kind == "handoff" and entry.data.get("state") == "proven":
             blocks.append(Knot(id=f"knot-{entry.id}", what="proven", entry=entry))
-        elif entry.kind == "handoff" and entry.data.get("state") not in TOLD_STEPS:
-            continue
         else:
-            blocks.append(Line(id=f"line-{entry.id}", entry=entry))
-    return [block for block in blocks if not (isinstance(block, Day) and block is blocks[-1])]
+            _any_stretch(blocks, entry).items.append(entry)
+    return [block for block, after in pairwise([*blocks, Day()]) if not (block.kind == "day" and after.kind == "day")]
 
 
-def _day(entry: EntryView, zone: ZoneInfo) -> date:
-    return entry.at.astimezone(zone).date()
+def _told(entries: list[EntryView]) -> list[EntryView]:
+    """What a reader of the thread sees. A proof is told once: where the handoff was proven, its knot says so."""
+    steps = {entry.data.get("state") for entry in entries if entry.kind == "handoff"}
+    untold = UNTOLD | (PROOF if "proven" in steps else frozenset())
+
+    def seen(entry: EntryView) -> bool:
+        state = str(entry.data.get("state", ""))
+        if entry.kind == "handoff":
+            return state == "proven" or state in TOLD_STEPS
+        return (entry.kind, state) not in untold
+
+    return [entry for entry in entries if seen(entry)]
 
 
 def _last_day(blocks: Sequence[Block]) -> date | None:
@@ -110,29 +114,35 @@ def _stretch(blocks: list[Block], entry: EntryView) -> Stretch:
     """The stretch that this message goes on, or a new one."""
     visibility: Visibility = entry.visibility or "private"
     last = blocks[-1]
-    if isinstance(last, Stretch) and (last.channel, last.leg, last.visibility) == (entry.channel, entry.leg, visibility):
-        return last
-    if isinstance(last, Stretch) and not entry.leg and (last.channel, last.visibility) == (entry.channel, visibility):
-        return last  # our own queued message does not name the leg before it is sent
-    made = Stretch(channel=entry.channel, leg=entry.leg, visibility=visibility, id=f"leg-{entry.id}")
-    blocks.append(made)
-    return made
+    match last:
+        case Stretch(channel=entry.channel, visibility=seen, leg=leg) if seen == visibility and (
+            leg == entry.leg or "" in (leg, entry.leg)  # not every message of ours names its leg
+        ):
+            return last
+    return _begun(blocks, Stretch(channel=entry.channel, leg=entry.leg, visibility=visibility, id=f"leg-{entry.id}"))
 
 
-def _stretch_for_note(blocks: list[Block], entry: EntryView) -> Stretch:
+def _private_stretch(blocks: list[Block], entry: EntryView) -> Stretch:
     """A note never stands among public messages."""
     last = blocks[-1]
-    if isinstance(last, Stretch) and last.visibility == "private":
-        return last
-    made = Stretch(channel="", visibility="private", id=f"leg-{entry.id}")
-    blocks.append(made)
-    return made
+    return last if isinstance(last, Stretch) and last.visibility == "private" else _begun(blocks, Stretch(id=f"leg-{entry.id}"))
+
+
+def _any_stretch(blocks: list[Block], entry: EntryView) -> Stretch:
+    last = blocks[-1]
+    return last if isinstance(last, Stretch) else _begun(blocks, Stretch(id=f"leg-{entry.id}"))
+
+
+def _begun(blocks: list[Block], stretch: Stretch) -> Stretch:
+    blocks.append(stretch)
+    return stretch
 
 
 def _journey(blocks: list[Block], entry: EntryView) -> Journey:
     last = blocks[-1]
     if isinstance(last, Journey):
         return last
-    made = Journey(id=f"journey-{entry.id}")
+    first = not any(isinstance(block, Stretch) for block in blocks)
+    made = Journey(id=f"journey-{entry.id}", first=first)
     blocks.append(made)
     return made
