@@ -463,17 +463,10 @@ class View:
         )
         try:
             await consumer.start()
-        except KafkaError as error:
+            ends = await self._placed(consumer)
+        except (KafkaError, BrokerAway) as error:
             await _bounded(consumer.stop())
-            raise BrokerAway(type(error).__name__) from error
-        partitions = await partitions_of(consumer, self._settings.topic(self._topic.name))
-        consumer.assign(partitions)
-        ends = await consumer.end_offsets(partitions)
-        if self._newest_only:
-            for partition, end in ends.items():
-                consumer.seek(partition, end)
-        else:
-            await consumer.seek_to_beginning(*partitions)
+            raise BrokerAway(str(error) or type(error).__name__) from error
         self._task = asyncio.create_task(self._follow(consumer, ends))
         waiting = asyncio.create_task(self._caught_up.wait())
         await asyncio.wait((waiting, self._task), timeout=30, return_when=asyncio.FIRST_COMPLETED)
@@ -482,6 +475,26 @@ class View:
             self._task.result()
         if not self._caught_up.is_set():
             raise BrokerAway(f"{self._topic.name} could not be read in time")
+
+    async def _placed(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+        """Put the consumer where it begins; answers where the partitions end at present."""
+        partitions = await partitions_of(consumer, self._settings.topic(self._topic.name))
+        consumer.assign(partitions)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+        if self._newest_only:
+            for partition, end in ends.items():
+                consumer.seek(partition, end)
+        else:
+            await consumer.seek_to_beginning(*partitions)
+        return ends
+
+    async def run(self) -> None:
+        """Until `stop`. Raises what `apply` raised: a view that has stopped following would answer with yesterday's truth."""
+        task = self._task
+        assert task, "start() first"
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.result()
 
     async def _follow(self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> None:
         missing = {partition for partition, end in ends.items() if end > 0}
@@ -497,12 +510,13 @@ class View:
                     self._apply(Record(self._topic.name, m.key, m.value, m.headers, m.partition, m.offset, m.timestamp))
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        if self._consumer:
-            await _bounded(self._consumer.stop())
+        task, self._task = self._task, None
+        if task:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)  # what it raised, `run` has told
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            await _bounded(consumer.stop())
 
 
 async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterator[Record]:
@@ -557,8 +571,9 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str, wait_s: float = 
     """The partitions of a topic, once the broker knows it. Raises BrokerAway when it does not."""
     deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline:
-        await consumer.topics()
-        if found := consumer.partitions_for_topic(topic):
+        # A consumer that has subscribed to nothing keeps no metadata of its own, so it is asked for afresh.
+        cluster = await consumer._client.fetch_all_metadata()
+        if found := cluster.partitions_for_topic(topic):
             return [TopicPartition(topic, number) for number in sorted(found)]
         await asyncio.sleep(0.1)
     raise BrokerAway(f"topic {topic} does not exist; run `hilo topics create`")

@@ -49,6 +49,12 @@ class CommonSettings(BaseSettings):
         description="JSON: a provider's origin to the origin and path prefix that stands in for it; refused in production",
     )
 
+    @field_validator("service_key", "master_key", "kafka_password", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        """A variable that a compose file passes on without a value."""
+        return None if value == "" else value
+
     @field_validator("provider_origins", mode="before")
     @classmethod
     def _json(cls, value: Any) -> Any:

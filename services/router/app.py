@@ -152,7 +152,7 @@ def build(settings: RouterSettings) -> Process:
         settings,
         readiness,
         parts=(mongo, publisher, store, agents, book, channels, poller, kicked, streams),
-        loops=(streams.run, poller.run, kicked.run, kicks.run, owner.run, book.follow),
+        loops=(channels.run, streams.run, poller.run, kicked.run, kicks.run, owner.run, book.follow),
         app=app,
         port=settings.port or PORT,
     )

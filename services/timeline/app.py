@@ -71,7 +71,7 @@ def build(settings: TimelineSettings) -> run.Process:
             await asyncio.sleep(10)
 
     parts: list[run.Part] = [mongo, publisher, http, store, media, feed, typing]
-    loops: list[run.Loop] = [feed.run, count_dead]
+    loops: list[run.Loop] = [feed.run, typing.run, count_dead]
     if settings.timeline_project:
         readiness.checks["consumer"] = lambda: consumer.ready or f"{consumer.away or 'partitions'} missing"
         parts.append(consumer)
