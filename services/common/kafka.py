@@ -241,23 +241,27 @@ IDLE_S = 0.01
 FETCH = 1  # Kafka's number for fetch requests and their answers
 
 
+def be_patient(consumer: AIOKafkaConsumer) -> None:
+    """For a broker that answers at once that there is nothing new, whatever time it was given to wait (the embedded one
+    does): asking again at once keeps a core busy with every idle topic. A broker that waits is never waited for here."""
+    send = consumer._client.send
+
+    async def patient(node: int, request: Any, **how: Any) -> Any:
+        began = time.monotonic()
+        response = await send(node, request, **how)
+        rest = IDLE_S - (time.monotonic() - began)
+        if rest > 0 and getattr(response, "API_KEY", None) == FETCH and _nothing_in(response):
+            await asyncio.sleep(rest)
+        return response
+
+    consumer._client.send = patient
+
+
 class PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is not typed
-    """aiokafka's consumer, but for a broker that answers at once that there is nothing new, whatever time it was given to
-    wait (the embedded one does): asking again at once keeps a core busy with every idle topic. A broker that waits is never
-    waited for here."""
+    """aiokafka's consumer that does not keep a core busy with a broker that never waits."""
 
     async def start(self) -> None:
-        send = self._client.send
-
-        async def patient(node: int, request: Any, **how: Any) -> Any:
-            began = time.monotonic()
-            response = await send(node, request, **how)
-            rest = IDLE_S - (time.monotonic() - began)
-            if rest > 0 and getattr(response, "API_KEY", None) == FETCH and _nothing_in(response):
-                await asyncio.sleep(rest)
-            return response
-
-        self._client.send = patient
+        be_patient(self)
         await super().start()
 
 

@@ -26,7 +26,7 @@ from faust.transport.drivers import aiokafka as driver
 from services.common import metrics
 from services.common.cloudevents import Record
 from services.common.errors import Away, BrokerAway, Poison
-from services.common.kafka import DeadLetters, connection
+from services.common.kafka import DeadLetters, be_patient, connection
 from services.common.logs import log
 from services.common.run import EXIT_BUG
 from services.common.settings import CommonSettings
@@ -77,7 +77,21 @@ class _Quiet(Monitor):
     def on_topic_buffer_full(self, *args: Any, **kwargs: Any) -> None: ...
 
 
-class _FastConsumer(driver.Consumer):
+class _PatientThread(driver.AIOKafkaConsumerThread):
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
+        consumer = super()._create_consumer(loop)
+        be_patient(consumer)
+        return consumer
+
+
+class _PatientConsumer(driver.Consumer):
+    """Faust's own, with a thread that leaves an idle broker in peace."""
+
+    def _new_consumer_thread(self) -> Any:
+        return _PatientThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _FastConsumer(_PatientConsumer):
     """Hands a record on directly where that cannot block. Faust's own loop makes and cancels four tasks for each."""
 
     async def _drain_messages(self, fetcher: Any) -> None:
@@ -129,9 +143,18 @@ class _FastTransport(driver.Transport):
     Consumer = _FastConsumer
 
 
+class _StockTransport(driver.Transport):
+    Consumer = _PatientConsumer
+
+
 class _FastApp(faust.App):
     def _new_transport(self) -> Any:
         return _FastTransport(self.conf.broker_consumer, self)
+
+
+class _StockApp(faust.App):
+    def _new_transport(self) -> Any:
+        return _StockTransport(self.conf.broker_consumer, self)
 
 
 async def batches(stream: Any, most: int) -> AsyncIterator[list[Any]]:
@@ -202,7 +225,7 @@ class Streams:
     def _build(self) -> Any:
         settings = self._settings
         first, *_ = settings.kafka.split(",")
-        make = _FastApp if self._fast else faust.App
+        make = _FastApp if self._fast else _StockApp
         return make(
             settings.topic(self.group),
             broker=[f"kafka://{server}" for server in settings.kafka.split(",")] if first else None,
