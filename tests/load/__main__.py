@@ -111,12 +111,14 @@ async def answer_some(stack: Stack, http: Http, reading: Reading, key: str, many
     accepted = 0
     for number, one in enumerate(page["items"][:many]):
         leg = next((leg for leg in one["head"]["legs"] if leg["visibility"] == "private" and leg["held"]), None)
-        if leg is None:
+        if leg is None or one["last"] is None:
             continue
-        body = {"leg": leg["key"], "text": f"Respuesta {number}", "version": one["head"]["version"]}
+        body = {"leg": leg["key"], "text": f"Respuesta {number}", "saw": one["last"]["id"]}
         url = stack.url("router", f"/v1/conversations/{one['id']}/messages")
         headers = {"idempotency-key": f"load-{number}"}
         answer = await http.service("POST", url, casa.TENANT, body, credential=key, headers=headers, tries=5)
+        if answer.status != 200:
+            note(f"answer refused: {answer.status} {answer.body.decode(errors='replace')[:200]}")
         accepted += answer.status == 200
     return accepted
 
@@ -155,7 +157,7 @@ async def _measured(
     stop.set()
     listening.cancel()
     note(f"quiet after {seconds:.1f} s; reading back")
-    reading = Reading(stack.settings, http, casa.TENANT, keys.admin, scopes(simulator.accounts, casa.PORTFOLIO))
+    reading = Reading(stack.settings, http, casa.TENANT, keys.admin, scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE))
     accepted = await answer_some(stack, http, reading, keys.agent, w.replies)
     await _until_sent(simulator, accepted)
     found = await _read(reading, stack, messages, simulator)

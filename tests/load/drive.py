@@ -197,7 +197,7 @@ class Driver:
     async def _by_chat(self, message: Message) -> None:
         visitor = self._visitors.get(message.person)
         if visitor is None:
-            visitor = self._visitors[message.person] = Visitor(self._accounts.webchat[0], visitor=message.person.identifier[1])
+            visitor = self._visitors[message.person] = Visitor(self._accounts.webchat[0], visitor=message.person.visitor)
             await visitor.open()
         identifier = self.provider_id(message)
         self._begin([identifier])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from deploy.local.story import visitor_id
+
 Channel = Literal["whatsapp", "instagram", "telegram", "email", "webchat"]
 
 # Mail and chat come by connections of their own and cost the client far more than a webhook does.
@@ -45,7 +47,12 @@ class Person:
             case "email":
                 return "email", self.address
             case "webchat":
-                return "webchat", f"visitor-load-{self.number:012d}-{'x' * 12}"
+                return "webchat", visitor_id(self.visitor)
+
+    @property
+    def visitor(self) -> str:
+        """The secret of this person's browser."""
+        return f"visitor-load-{self.number:012d}-{'x' * 12}"
 
 
 @dataclass(frozen=True, slots=True)

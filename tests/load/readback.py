@@ -111,9 +111,9 @@ async def quiet(sent_all: asyncio.Event, seen: Any, wanted: set[str], within_s: 
     return last
 
 
-def scopes(accounts: Accounts, portfolio: str) -> dict[str, str]:
+def scopes(accounts: Accounts, portfolio: str, site: str) -> dict[str, str]:
     """The scope in which each channel's identifiers stand."""
-    return {"whatsapp": portfolio, "instagram": accounts.instagram[0].ig_id}
+    return {"webchat": site, "whatsapp": portfolio, "instagram": accounts.instagram[0].ig_id}
 
 
 def read_back(
