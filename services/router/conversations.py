@@ -298,8 +298,15 @@ def _participants(winner: Conversation, loser: Conversation) -> tuple[str, ...]:
 
 
 def finished(loser: Conversation) -> Change:
-    """The survivor has it all."""
-    return Change(replace(loser, absorbed_into=True, due=None))
+    """The survivor has all that was held here. A leg that had left before the join is not among it and may not have arrived
+    where it went: then somebody has still to look."""
+    due = loser.due if any(leg.moved for leg in loser.legs) else None
+    return Change(replace(loser, absorbed_into=True, due=due))
+
+
+def rested(loser: Conversation) -> Change:
+    """Its legs have arrived wherever they went, and it is frozen: nobody needs to look at it again."""
+    return Change(replace(loser, due=None))
 
 
 # -- reconcile: what the map says against what is held --------------------------------------------------------------------

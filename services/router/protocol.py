@@ -284,12 +284,12 @@ class Conversations:
         """Finish whatever is half done in a conversation, publish what waits, then do what `fire` says is due. It says at least
         when to look again; written on the very version for which nothing was left to finish."""
         while (c := await self.find(conversation)) is not None:
-            if c.state == "joined":
-                await self.absorb(c)
-                return
             for leg in c.legs:
                 if leg.moved:
                     await self.walk(decide.onwards(c, leg, self.opening_of(leg)))
+            if c.state == "joined":
+                await self._rest(c)
+                return
             if c.check and c.state == "open":
                 await self.reconcile(c.id)
                 continue
@@ -298,6 +298,14 @@ class Conversations:
             change = fire(clean, self.now())
             if change.after == clean or await self._write(c, change):
                 return
+
+    async def _rest(self, loser: Conversation) -> None:
+        """Of a loser whose legs that had left were seen to arrive: no more can leave. If this is cut short or somebody was
+        faster, it stays due."""
+        await self.absorb(loser)
+        found = await self.find(loser.id)
+        if found and found.absorbed_into and found.due:
+            await self.change(found, decide.rested(found))
 
     # -- outbox
 
