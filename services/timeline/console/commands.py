@@ -194,6 +194,8 @@ def trouble(answer: Answer, at: str, t: reasons.Text) -> Trouble:
 
 def _mended(form: FormData, written: Written, *, private: bool) -> Written:
     """What was refused in public: moved to the private leg as a draft, or without what must not be said."""
+    if private and not said(form, "private"):
+        return Written(forms={"invite.private_text": written.text})  # the way there is the invitation
     if private:
         return Written(written.text, said(form, "private"))
     left = written.text

@@ -171,7 +171,11 @@ if (composer) {
   const acts = {
     "to-private": (words) => {
       const other = radios().find((one) => one.dataset.sees === "private" && !one.disabled);
-      if (other) { text.value = ""; save(); to(other); text.value = words; save(); grow(); }
+      text.value = ""; save();
+      if (other) { to(other); text.value = words; save(); grow(); return; }
+      const invite = $("#invite"), first = $("[name=private_text]", invite ?? composer);   // the way there is the invitation
+      calm(); grow();
+      if (first) { invite.open = true; first.value = words; if (innerWidth < 1280) side(); first.focus(); } else text.value = words;
     },
     cut: (words) => {
       text.value = all("input[name=found]", box).reduce((left, one) => left.replaceAll(one.value, ""), words).replace(/ {2,}/g, " ");
@@ -184,7 +188,8 @@ if (composer) {
     const act = e.target.closest("#trouble-box [data-do], #trouble-box [name=do]"), name = act?.dataset.do ?? act?.value;
     if (act?.dataset.to) { e.preventDefault(); return goOn(composer.dataset.conversation, act.dataset.to); }
     if (!acts[name]) return;
-    e.preventDefault(); acts[name](text.value); disarm(); text.focus();
+    e.preventDefault(); disarm(); acts[name](text.value);
+    if (!$("#invite")?.contains(document.activeElement)) text.focus();
   });
   composer.addEventListener("submit", async (e) => {
     e.preventDefault();
