@@ -116,7 +116,7 @@ class WhatsApp:
     def _report(self, account: WhatsAppAccount, identifier: str, to: str, reference: str | None) -> None:
         now = int(time.time())
         for step, state in enumerate(self.receipts):
-            status = wire.whatsapp_status(identifier, state, now + step, to.removeprefix("+"), reference)
+            status = wire.whatsapp_status(identifier, state, now + step, to, reference)
             self.post(account, wire.whatsapp_body([wire.whatsapp_value(account.phone_number_id, statuses=[status])]))
 
     async def upload(self, request: Request) -> Response:

@@ -79,7 +79,7 @@ def whatsapp_status(
         "id": message_id,
         "status": state,
         "timestamp": str(at),
-        "recipient_id": recipient,
+        **({"recipient_id": recipient[1:]} if recipient.startswith("+") else {"recipient_user_id": recipient}),
         **({"biz_opaque_callback_data": reference} if reference else {}),
         **({"errors": [error]} if error else {}),
     }

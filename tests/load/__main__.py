@@ -158,6 +158,9 @@ async def _measured(
     listening.cancel()
     note(f"quiet after {seconds:.1f} s; reading back")
     reading = Reading(stack.settings, http, casa.TENANT, keys.admin, scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE))
+    for message in messages:  # they wrote to us, so the platforms' windows are open
+        channel = message.person.channel
+        simulator.sends.wrote(channel, message.person.identifier[1])
     accepted = await answer_some(stack, http, reading, keys.agent, w.replies)
     await _until_sent(simulator, accepted)
     found = await _read(reading, stack, messages, simulator)

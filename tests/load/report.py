@@ -40,6 +40,10 @@ class Report:
     doubled: int
     out_of_order: int
     suppressed: int
+    entries_twice: int
+    sends_twice: int
+    two_open: int
+    appended_twice: int
     sends: int
     seconds: float
     per_second: float
@@ -80,6 +84,10 @@ def report(
         doubled=twice + read.sends_above_one + read.two_open + read.appended_above_one,
         out_of_order=sum(map(inverted, read.by_person.values())),
         suppressed=delivered_items - distinct - twice,
+        entries_twice=twice,
+        sends_twice=read.sends_above_one,
+        two_open=read.two_open,
+        appended_twice=read.appended_above_one,
         sends=sends,
         seconds=round(seconds, 1),
         per_second=round(distinct / seconds, 1) if seconds else 0.0,
