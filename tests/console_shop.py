@@ -89,8 +89,8 @@ class Shop:
             row = await self.read(f"/v1/conversations/{conversation}")
             return row["head"] if row and wanted(row["head"]) else None
 
-        head: dict[str, Any] = await until(found, within_s=within_s, what=f"{conversation} as wanted")
-        return head
+        seen = await until(found, within_s=within_s, what=f"{conversation} as wanted")
+        return dict(seen or {})
 
     async def command(self, conversation: str, verb: str, body: dict[str, Any]) -> int:
         """What somebody else does, with a key of their own."""
@@ -102,12 +102,12 @@ class Shop:
     async def restart_timeline(self) -> Callable[[], Any]:
         """Ends it as a deployment does; its supervisor starts it again. What is returned waits until it is there again."""
         service = self.stack.services["timeline"]
-        before = service.restarts
-        assert service.process
-        service.process.terminate()
+        before = service.process
+        assert before
+        before.terminate()
 
         async def back() -> None:
-            await until(lambda: service.restarts > before, within_s=60, what="the timeline's restart")
+            await until(lambda: service.process is not before, within_s=60, what="the timeline's restart")
             await asyncio.to_thread(self.stack.wait_ready, "timeline", 90)
 
         return back
@@ -132,7 +132,11 @@ async def opened(data: Path) -> AsyncIterator[Shop]:
     await simulator.start()
     serving = asyncio.create_task(server.serve())
     try:
-        await setup.shop(stack, http, await setup.tenant(stack), secrets)
+        keys = await setup.tenant(stack)
+        await setup.shop(stack, http, keys, secrets)
+        room = {**casa.TEAM[casa.AGENT], "capacity": 1000}  # for the customers of all tests
+        agent = stack.url("router", f"/v1/agents/{casa.AGENT}")
+        await http.service("PUT", agent, casa.TENANT, room, credential=keys.admin, tries=3)
         yield Shop(stack, http, simulator)
     finally:
         server.should_exit = True

@@ -81,9 +81,9 @@ class Backends:
             return known
         try:
             found = await self._look(self._settings.router_url, signed, "/v1/agents") or {}
-            known = {one["id"]: Colleague(one["id"], one["name"] or one["id"], one["on"]) for one in found.get("agents", ())}
         except Away:
-            pass
+            return known
+        known = {one["id"]: Colleague(one["id"], one["name"] or one["id"], one["on"]) for one in found.get("agents", ())}
         self._agents[tenant] = (time.monotonic() + KNOWN_S, known)
         return known
 

@@ -166,7 +166,8 @@ class Commands:
         agents = await self._backends.agents(signed)
         values = {**Words(signed, agents, utcnow()).globals(), "trouble": found, "draft": written.text}
         status = STATUS.get(found.kind, 400)
-        return page(render("_trouble.html", signed.lang, signed.theme, values), status, **{"x-joined": found.joined})
+        now = {"x-version": str(found.version)} if found.version else {}
+        return page(render("_trouble.html", signed.lang, signed.theme, values), status, **now)
 
     def _done(self, request: Request, signed: Signed, answer: Answer) -> Response:
         if wants_part(request):

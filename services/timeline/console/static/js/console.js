@@ -36,7 +36,7 @@ function seen() {
   const form = $("#composer"), legs = $("#legs");
   if (!form || !following) return;
   form.elements.saw.value = legs.dataset.saw;
-  form.elements.version.value = legs.dataset.version;
+  for (const one of all("#composer [name=version], form[data-step] [name=version]")) one.value = legs.dataset.version;
 }
 if (thread) {
   thread.addEventListener("scroll", () => { following = atEnd(); if (following) { unseen = 0; pill.hidden = true; seen(); } }, { passive: true });
@@ -82,13 +82,23 @@ list?.addEventListener("pointerleave", () => { pointing = false; leftAt = Date.n
 const refreshList = paced(async () => {
   const rows = $("#rows");
   if (!rows) return;
+  const before = new Set(all(".conv", rows).map((row) => row.dataset.id));
   const busy = pointing || rows.contains(document.activeElement) || Date.now() - leftAt < 2000;
   const shown = busy ? `&keep=${all(".conv", rows).map((row) => row.dataset.id).join(",")}` : "";
   await swap(`/inbox/rows?view=${rows.dataset.view}&current=${rows.dataset.current}&from=${rows.dataset.since}${shown}`, "#rows");
+  announce(all("#rows .conv").filter((row) => !before.has(row.dataset.id)).length);
   await swap(`/inbox/views?view=${rows.dataset.view}`, "#views");
   clearTimeout(later);
   if (busy) later = setTimeout(refreshList, 2200);   // then in the new order, once nobody is about to click
 }, 300);
+let announcedAt = 0, unsaid = 0;
+function announce(fresh) {   // to a screen reader: politely, and at most every half minute
+  unsaid += fresh;
+  if (!unsaid || Date.now() - announcedAt < 30000) return;
+  const said = $("#announce");
+  said.textContent = `${unsaid} ${said.dataset.word}`;
+  unsaid = 0; announcedAt = Date.now();
+}
 document.addEventListener("thread", refreshThread);
 document.addEventListener("list", refreshList);
 setInterval(() => { if (!document.hidden) { refreshList(); refreshThread(); } }, 60000);   // clocks run without events
@@ -244,6 +254,8 @@ document.addEventListener("submit", async (e) => {
   if (answer?.status === 401) return location.assign("/login");
   box.innerHTML = answer && !answer.ok ? await answer.text() : "";
   if (!answer) box.append(refusal(live?.dataset.off.replace("{at}", new Date().toTimeString().slice(0, 5)) ?? ""));
+  const newer = answer?.headers.get("x-version");
+  if (newer && form.elements.version) form.elements.version.value = newer;   // pressed again, it is about what is there now
   if (answer?.ok && step) { form.closest("details").open = false; $("#draft")?.focus(); }
   if (answer?.ok && /\/(resolve|reopen)\?/.test(form.action)) return location.reload();   // the composer opens or closes with the case
   refreshThread(); refreshList();
