@@ -156,6 +156,8 @@ async def _measured(
     seconds = last - began
     stop.set()
     listening.cancel()
+    for name in MODULES:
+        await asyncio.to_thread(stack.wait_ready, name, 120)
     note(f"quiet after {seconds:.1f} s; reading back")
     reading = Reading(stack.settings, http, casa.TENANT, keys.admin, scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE))
     for message in messages:  # they wrote to us, so the platforms' windows are open
