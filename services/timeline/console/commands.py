@@ -85,7 +85,7 @@ class Commands:
             "private": _parts(form, "private_text"),
             "public": _parts(form, "public_text"),
             "targets": [str(one) for one in form.getlist("target")],
-            **_number(form, "version"),
+            **_seen(form),
         }
         return await self._give(request, signed, "handoff/invite", body, form, at="invite")
 
@@ -96,12 +96,12 @@ class Commands:
     async def ask_code(self, request: Request, signed: Signed) -> Response:
         """A code on a leg of which nobody knows yet whose it is: who brings it back from their own is the same person."""
         form = await request.form()
-        body = {"leg": said(form, "leg"), "parts": _parts(form, "text"), **_number(form, "version")}
+        body = {"leg": said(form, "leg"), "parts": _parts(form, "text"), **_seen(form)}
         return await self._give(request, signed, "offers", body, form, at="ask-code")
 
     async def close_public(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        body = {"parts": _parts(form, "text"), **_number(form, "version")}
+        body = {"parts": _parts(form, "text"), **_seen(form)}
         return await self._give(request, signed, "handoff/close", body, form, at="close-public")
 
     # -- the desk

@@ -33,10 +33,11 @@ function arrived(added) {
 }
 // An answer names the newest message that its writer has had on the screen: who was faster is noticed by the router.
 function seen() {
-  const form = $("#composer"), legs = $("#legs");
-  if (!form || !following) return;
-  form.elements.saw.value = legs.dataset.saw;
-  for (const one of all("#composer [name=version], form[data-step] [name=version]")) one.value = legs.dataset.version;
+  const legs = $("#legs");
+  if (!legs || !following) return;
+  for (const name of ["saw", "version"]) {
+    for (const one of all(`#composer [name=${name}], form[data-step] [name=${name}]`)) one.value = legs.dataset[name];
+  }
 }
 if (thread) {
   thread.addEventListener("scroll", () => { following = atEnd(); if (following) { unseen = 0; pill.hidden = true; seen(); } }, { passive: true });
