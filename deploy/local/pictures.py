@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, async_playwright
 from deploy.local import casa
 from deploy.local.stack import ROOT
 
-SIZE = (1440, 960)
+SIZE = (1600, 1080)
 WHO = "Marta Ruiz"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
