@@ -96,7 +96,8 @@ def text_of(parts: tuple[Part, ...]) -> str:
 
 
 def appended(event: Event[Data], entry: str, conversation: Conversation, leg: str) -> Event[Data]:
-    """This message belongs to that conversation. Its id comes from the input's, so a second delivery says it again."""
+    """This message belongs to that conversation. Its id comes from the entry's, so a second delivery says
+    it again, and so does the echo or receipt of what we sent ourselves."""
     data = MessageAppended(
         conversation_id=conversation.id,
         anchor=conversation.anchor,
@@ -106,7 +107,7 @@ def appended(event: Event[Data], entry: str, conversation: Conversation, leg: st
         leg=leg,
     )
     return Event(
-        id=derived_event_id(event.id, "message.appended"),
+        id=derived_event_id(entry, "message.appended"),
         tenant=event.tenant,
         key=conversation.id,
         time=event.time,
