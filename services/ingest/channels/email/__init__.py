@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email import policy
 from email.message import EmailMessage
 from email.utils import formataddr
@@ -32,6 +32,7 @@ from services.ingest.contract import (
     Moment,
     Outgoing,
     Part,
+    PartKind,
     Payload,
     Raw,
     Receipt,
@@ -125,12 +126,15 @@ def provider_id(m: Message) -> str:
     return f"{m.message_id}#{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
+KINDS: Mapping[str, PartKind] = {"image": "image", "audio": "audio", "video": "video"}
+
+
 def parts_of(m: Message) -> Iterable[Part]:
     """The new words first; the whole mail, quotations included, stays with them."""
     yield Part("text", text=newest(m.text), data={"subject": m.subject, "full": m.text})
     for a in m.attachments:
-        kind = {"image": "image", "audio": "audio", "video": "video"}.get(a.media_type.split("/")[0], "file")
-        yield Part(kind, ref=a.ref, media_type=a.media_type, name=a.name, size=a.size)  # type: ignore[arg-type]
+        kind = KINDS.get(a.media_type.split("/")[0], "file")
+        yield Part(kind, ref=a.ref, media_type=a.media_type, name=a.name, size=a.size)
 
 
 def plus(account: Email, to: str) -> str | None:
