@@ -295,6 +295,16 @@ async def test_a_note_stays_in_the_house_and_a_case_is_taken_resolved_and_reopen
     assert [one for one in shop.simulator.sends.taken if f"antigua {user}" in str(one)] == []
 
 
+async def test_a_case_is_resolved_after_messages_that_changed_nothing_else(shop: Shop, page: Open) -> None:
+    """A message raises the version without a state event, so the head's version is behind; what was seen is named instead."""
+    conversation, user, name = await talk(shop, "Tengo una duda")
+    shop.telegram(int(user), name, f"Ya la resolví yo {user}")
+    one = await page(f"/c/{conversation}?view=open")
+    await expect(one.locator("#legs article.m", has_text=f"Ya la resolví yo {user}")).to_have_count(1)
+    await one.keyboard.press("e")
+    await expect(one.get_by_role("button", name="Reabrir")).to_be_visible()
+
+
 async def test_the_first_mail_goes_to_an_address_that_is_proven_to_be_theirs(shop: Shop, page: Open) -> None:
     user, name = someone()
     phone, email = f"346120{user}", f"persona{user}@correo.example"

@@ -91,7 +91,7 @@ class Commands:
 
     async def approve(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        return await self._give(request, signed, "handoff/approve", _number(form, "version"), form, at="panel")
+        return await self._give(request, signed, "handoff/approve", _seen(form), form, at="panel")
 
     async def ask_code(self, request: Request, signed: Signed) -> Response:
         """A code on a leg of which nobody knows yet whose it is: who brings it back from their own is the same person."""
@@ -111,11 +111,11 @@ class Commands:
 
     async def resolve(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        return await self._give(request, signed, "close", _number(form, "version"), form, at="bar")
+        return await self._give(request, signed, "close", _seen(form), form, at="bar")
 
     async def reopen(self, request: Request, signed: Signed) -> Response:
         form = await request.form()
-        return await self._give(request, signed, "reopen", _number(form, "version"), form, at="bar")
+        return await self._give(request, signed, "reopen", _seen(form), form, at="bar")
 
     async def stop(self, request: Request, signed: Signed) -> Response:
         form = await request.form()

@@ -36,7 +36,7 @@ function seen() {
   const legs = $("#legs");
   if (!legs || !following) return;
   for (const name of ["saw", "version"]) {
-    for (const one of all(`#composer [name=${name}], form[data-step] [name=${name}]`)) one.value = legs.dataset[name];
+    for (const one of all(`#composer [name=${name}], form:is([data-step], [data-quick]) [name=${name}]`)) one.value = legs.dataset[name];
   }
 }
 if (thread) {
