@@ -1,0 +1,73 @@
+"""What every client of the broker has in common: how it connects, how it waits, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from services.common.settings import CommonSettings
+
+IDLE_S = 0.01
+FETCH = 1  # Kafka's number for fetch requests and their answers
+
+
+def connection(settings: CommonSettings) -> dict[str, Any]:
+    """What every client of the broker is made with."""
+    common: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka.split(","),
+        "security_protocol": settings.kafka_security,
+        "request_timeout_ms": 15_000,
+        "metadata_max_age_ms": 30_000,
+    }
+    if settings.kafka_security.endswith("SSL"):
+        common["ssl_context"] = create_ssl_context(cafile=settings.kafka_cafile)
+    if settings.kafka_username and settings.kafka_password:
+        common |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": settings.kafka_password.get_secret_value(),
+        }
+    return common
+
+
+async def bounded(stopping: Awaitable[None], seconds: float = 5) -> None:
+    """A stop that waits for a broker that is gone must not hold up ours."""
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(seconds):
+            await stopping
+
+
+def be_patient(consumer: AIOKafkaConsumer) -> None:
+    """For a broker that answers at once that there is nothing new, whatever time it was given to wait (the embedded one
+    does): asking again at once keeps a core busy with every idle topic. A broker that waits is never waited for here."""
+    send = consumer._client.send
+
+    async def patient(node: int, request: Any, **how: Any) -> Any:
+        began = time.monotonic()
+        response = await send(node, request, **how)
+        rest = IDLE_S - (time.monotonic() - began)
+        if rest > 0 and getattr(response, "API_KEY", None) == FETCH and _nothing_in(response):
+            await asyncio.sleep(rest)
+        return response
+
+    consumer._client.send = patient
+
+
+class PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is not typed
+    """aiokafka's consumer that does not keep a core busy with a broker that never waits."""
+
+    async def start(self) -> None:
+        be_patient(self)
+        await super().start()
+
+
+def _nothing_in(response: Any) -> bool:
+    """Whether a fetch brought neither records nor an error."""
+    return not any(part[-1] or part[1] for _, partitions in response.topics for part in partitions)

@@ -1,0 +1,194 @@
+"""The one consumer loop with its error policy.
+
+At least once, effects idempotent: a batch is handled, then its offsets are committed. A poison record goes to hilo.dead and
+the partition goes on; a part that is away stops the loop without committing until it is back; anything else is a bug and
+ends the process, which its supervisor starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from services.common import metrics, topics
+from services.common.cloudevents import Record
+from services.common.errors import Away, BrokerAway
+from services.common.kafka.clients import PatientConsumer, bounded, connection
+from services.common.logs import log
+from services.common.settings import CommonSettings
+
+Handle = Callable[[Sequence[Record]], Awaitable[None]]
+
+
+class Consumer:
+    """Takes batches from the topics of a group and hands them to `handle`, whose return means that every effect is
+    durable. `handle` may raise Away, and then gets the same batch again; any other exception ends the process."""
+
+    def __init__(
+        self,
+        settings: CommonSettings,
+        group: str,
+        names: Sequence[topics.Topic],
+        handle: Handle,
+        *,
+        commit_interval_s: float = 0.25,
+        backoff_s: tuple[float, float] = (0.2, 5),
+    ) -> None:
+        self._settings, self.group, self._handle = settings, group, handle
+        self._topics = {settings.topic(topic.name): topic.name for topic in names}
+        self._commit_interval, self._backoff = commit_interval_s, backoff_s
+        self._consumer: AIOKafkaConsumer | None = None
+        self._busy = asyncio.Lock()
+        self._done: dict[TopicPartition, int] = {}
+        self._committed_at = 0.0
+        self._stopping = asyncio.Event()
+        self.away: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._consumer is not None and bool(self._consumer.assignment()) and self.away is None
+
+    async def start(self) -> None:
+        timeout = int(self._settings.kafka_session_timeout_s * 1000)
+        self._consumer = PatientConsumer(
+            **connection(self._settings),
+            group_id=self._settings.topic(self.group),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=timeout,
+            rebalance_timeout_ms=max(timeout, 15_000),
+            heartbeat_interval_ms=timeout // 4,
+            max_poll_interval_ms=300_000,
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        self._consumer.subscribe(list(self._topics), listener=_Revoking(self))
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            await bounded(self._consumer.stop())
+            raise BrokerAway(type(error).__name__) from error
+
+    async def run(self) -> None:
+        """Until `stop`. Raises what `handle` raises, but for Away."""
+        assert self._consumer
+        while not self._stopping.is_set():
+            try:
+                polled = await self._consumer.getmany(timeout_ms=200, max_records=self._settings.kafka_batch)
+            except KafkaError as error:
+                log().warning("poll_failed", group=self.group, reason=type(error).__name__)
+                await asyncio.sleep(self._backoff[0])
+                continue
+            if polled:
+                await self._one(polled)
+            if self._done and time.monotonic() - self._committed_at > self._commit_interval:
+                async with self._busy:
+                    await self.commit()
+            self._measure()
+
+    async def _one(self, polled: dict[TopicPartition, list[Any]]) -> None:
+        """Handle a batch until it is done, or until the partitions went to somebody else."""
+        batch = [self._record(message) for messages in polled.values() for message in messages]
+        ends = {partition: messages[-1].offset + 1 for partition, messages in polled.items()}
+        wait = self._backoff[0]
+        while not self._stopping.is_set():
+            async with self._busy:
+                if not self._owns(ends):
+                    return
+                try:
+                    with metrics.BATCH_SECONDS.labels(self.group).time():
+                        await self._handle(batch)
+                except Away as error:
+                    self._set_away(error.part)
+                    log().warning("away", group=self.group, part=error.part, reason=str(error), backoff_s=wait)
+                else:
+                    self._set_away(None)
+                    self._done |= ends
+                    for topic in {record.topic for record in batch}:
+                        metrics.CONSUMED.labels(self.group, topic).inc(sum(r.topic == topic for r in batch))
+                    return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait)
+            wait = min(wait * 2, self._backoff[1])
+
+    def _owns(self, ends: dict[TopicPartition, int]) -> bool:
+        assert self._consumer
+        return ends.keys() <= set(self._consumer.assignment())
+
+    def _record(self, message: Any) -> Record:
+        return Record(
+            self._topics[message.topic],
+            message.key,
+            message.value,
+            message.headers,
+            message.partition,
+            message.offset,
+            message.timestamp,
+        )
+
+    def _set_away(self, part: str | None) -> None:
+        if part != self.away:
+            for name in filter(None, (part, self.away)):
+                metrics.AWAY.labels(name).set(name == part)
+            self.away = part
+
+    async def commit(self) -> None:
+        """Commit what is handled. A commit that is refused belongs to a new owner, who handles it again: harmless."""
+        assert self._consumer
+        owned = set(self._consumer.assignment())
+        offsets = {partition: offset for partition, offset in self._done.items() if partition in owned}
+        self._done.clear()
+        self._committed_at = time.monotonic()
+        if offsets:
+            try:
+                async with asyncio.timeout(10):
+                    await self._consumer.commit(offsets)
+            except (CommitFailedError, IllegalStateError):
+                log().info("commit_refused", group=self.group)
+            except (KafkaError, TimeoutError) as error:
+                self._done |= {p: o for p, o in offsets.items() if p not in self._done}
+                log().warning("commit_failed", group=self.group, reason=type(error).__name__)
+
+    def _measure(self) -> None:
+        assert self._consumer
+        for partition in self._consumer.assignment():
+            highwater = self._consumer.highwater(partition)
+            last = self._consumer.last_stable_offset(partition)
+            if highwater is None:
+                continue
+            end = max(highwater, last or 0)
+            at = self._done.get(partition)
+            behind = end - at if at is not None else 0
+            labels = (self.group, self._topics[partition.topic], str(partition.partition))
+            metrics.LAG_RECORDS.labels(*labels).set(max(0, behind))
+            stamp = self._consumer.last_poll_timestamp(partition)
+            metrics.LAG_SECONDS.labels(*labels).set(max(0.0, time.time() - stamp / 1000) if behind > 0 and stamp else 0)
+
+    async def stop(self) -> None:
+        """Finish the batch in hand, commit it, leave the group."""
+        self._stopping.set()
+        if self._consumer:
+            async with self._busy:
+                await self.commit()
+            await bounded(self._consumer.stop())
+
+
+class _Revoking(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
+    """Before partitions go elsewhere, finish what is in hand and commit it."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        async with self._consumer._busy:
+            await self._consumer.commit()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        log().info("partitions_assigned", group=self._consumer.group, count=len(list(assigned)))
