@@ -64,12 +64,17 @@ class Commands:
             raise not_found("conversation")
         return found
 
+    async def repeated(self, c: Conversation, key: str) -> dict[str, Any] | None:
+        """What this key was answered before; what it told is published, in case that was cut short."""
+        if (done := remembered(c, key)) is not None:
+            await self.conversations.publish((c,))
+        return done
+
     async def carry_out(self, request: Request, decide: Decide) -> dict[str, Any]:
         """The answer of the decision, once it is written. Raises Problem: 404, 409 with `current`, or what `decide` raises."""
         for _ in range(TRIES):
             c = await self.read(request.tenant, request.conversation)
-            if (done := _remembered(c, request.key)) is not None:
-                await self.conversations.publish((c,))
+            if (done := await self.repeated(c, request.key)) is not None:
                 return done
             judged(c, request)
             change, answer = decide(c)
@@ -99,9 +104,10 @@ class Commands:
     ) -> dict[str, Any]:
         """Accept a message for a leg. In public it is checked for private data first, and waits a moment."""
         c = await self.read(request.tenant, request.conversation)
-        if _remembered(c, request.key) is None:
+        if remembered(c, request.key) is None:
             record = _writable(c, leg)
-            await self.refuse_private(c, record, parts)
+            if record.visibility == "public":
+                await self.refuse_private(c, parts)
             await self._refuse_unwanted(c, record)
 
         def decide(c: Conversation) -> Decision:
@@ -130,10 +136,8 @@ class Commands:
 
         return await self.carry_out(request, decide)
 
-    async def refuse_private(self, c: Conversation, leg: LegRecord, parts: Sequence[Part]) -> None:
-        """Raises Problem 422 with the spans, for people, bots and templates alike."""
-        if leg.visibility != "public":
-            return
+    async def refuse_private(self, c: Conversation, parts: Sequence[Part]) -> None:
+        """Of what shall be said in public: raises Problem 422 with the spans, for people, bots and templates alike."""
         keys = {one.party for one in c.legs}
         if c.customer:
             keys |= set(await self.conversations.store.identifiers_of(c.customer))
@@ -227,7 +231,7 @@ class Commands:
     async def add_leg(self, request: Request, channel: str, account: str, leg: str, identifier: str) -> dict[str, Any]:
         """A private leg to an identifier that belongs to this customer by proof, not by a claim."""
         c = await self.read(request.tenant, request.conversation)
-        if (done := _remembered(c, request.key)) is not None:
+        if (done := await self.repeated(c, request.key)) is not None:
             return done
         judged(c, request)
         known = (await self.conversations.store.known((identifier,))).get(identifier)
@@ -276,7 +280,7 @@ def _current(c: Conversation) -> dict[str, Any]:
     return {"conversation_id": c.id, **head(c).model_dump(mode="json")}
 
 
-def _remembered(c: Conversation, key: str) -> dict[str, Any] | None:
+def remembered(c: Conversation, key: str) -> dict[str, Any] | None:
     return next((dict(one.result) for one in c.commands if one.key == key), None)
 
 

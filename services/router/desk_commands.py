@@ -21,9 +21,9 @@ from services.router.commands import (
     Decision,
     Request,
     _current,
-    _remembered,
     judged,
     lost,
+    remembered,
 )
 from services.router.conversations import unfinished
 from services.router.desk import Agent, How, Queue
@@ -71,7 +71,7 @@ class DeskCommands:
         """Give it to this agent. `force`: also beyond their capacity or while away, and from somebody who works on it."""
         for _ in range(TRIES):
             c = await self._commands.read(request.tenant, request.conversation)
-            if (done := _remembered(c, request.key)) is not None:
+            if (done := remembered(c, request.key)) is not None:
                 return done
             _may_give(c, request, who, agent, force=force)
             to = await self._agents.agent(request.tenant, agent)
@@ -80,7 +80,7 @@ class DeskCommands:
             if (result := await self._give(c, request, who, to, force=force)) is not None:
                 return result
             found = await self._commands.read(request.tenant, request.conversation)
-            if (done := _remembered(found, request.key)) is not None:
+            if (done := remembered(found, request.key)) is not None:
                 return done  # it was written, only the answer was lost
             if found.v == c.v:
                 raise _no_room(c, await self._agents.agent(request.tenant, agent) or to)

@@ -14,7 +14,7 @@ from services.common.events import HandoffDeclared, Part
 from services.common.identifiers import leg_key
 from services.router import handoff, inviting
 from services.router.codes import link_to, token_hash
-from services.router.commands import Commands, Request
+from services.router.commands import Commands, Request, judged, lost
 from services.router.handoff import Refusal, Step
 from services.router.inviting import Invitation, Links, Platform
 from services.router.outputs import Change
@@ -67,19 +67,21 @@ class Invitations:
     ) -> dict[str, Any]:
         self._refuse_unknown(request.tenant, targets)
         wish = Invitation(request.by, private, public, targets)
-        platform = await self._prepared(request, wish)
 
-        def decide(c: Conversation, now: datetime) -> Step | Refusal:
+        def decide(c: Conversation, platform: Platform | None, now: datetime) -> Step | Refusal:
             return inviting.invite(c, wish, platform, self._links, now, approval=approval)
 
-        return await self._step(request, decide)
+        return await self._inviting(request, lambda _: wish, decide)
 
     async def approve(self, request: Request) -> dict[str, Any]:
-        c = await self._commands.read(request.tenant, request.conversation)
-        h = c.handoff
-        wish = Invitation(request.by, h.say if h else (), h.then if h else (), h.ways if h else ())
-        platform = await self._prepared(request, wish)
-        return await self._step(request, lambda c, now: inviting.approve(c, platform, self._links, now, request.by))
+        def wish(c: Conversation) -> Invitation:
+            h = c.handoff
+            return Invitation(request.by, h.say, h.then, h.ways) if h else Invitation(request.by)
+
+        def decide(c: Conversation, platform: Platform | None, now: datetime) -> Step | Refusal:
+            return inviting.approve(c, platform, self._links, now, request.by)
+
+        return await self._inviting(request, wish, decide)
 
     async def decline(self, request: Request) -> dict[str, Any]:
         def decide(c: Conversation, now: datetime) -> Step | Refusal:
@@ -88,7 +90,10 @@ class Invitations:
         return await self._step(request, decide)
 
     async def finish(self, request: Request, parts: tuple[Part, ...]) -> dict[str, Any]:
-        await self._check_public(request, parts)
+        c = await self._commands.read(request.tenant, request.conversation)
+        if (done := await self._commands.repeated(c, request.key)) is not None:
+            return done
+        await self._commands.refuse_private(c, parts)
         return await self._step(request, lambda c, now: handoff.closed_in_public(c, parts, now, request.by))
 
     async def offer(self, request: Request, leg: str, parts: tuple[Part, ...], targets: tuple[str, ...]) -> dict[str, Any]:
@@ -115,27 +120,44 @@ class Invitations:
 
         return await self._commands.carry_out(request, decision)
 
-    async def _prepared(self, request: Request, wish: Invitation) -> Platform | None:
-        """The public text checked; and where the platform has a private reply, its leg in this conversation, so that the
-        message and the answer to it have a place."""
-        await self._check_public(request, wish.public)
+    async def _inviting(
+        self,
+        request: Request,
+        wished: Callable[[Conversation], Invitation],
+        decide: Callable[[Conversation, Platform | None, datetime], Step | Refusal],
+    ) -> dict[str, Any]:
+        """What the caller knows is judged before the private leg is brought, which raises the version; then it is decided on
+        what is there."""
         c = await self._commands.read(request.tenant, request.conversation)
+        if (done := await self._commands.repeated(c, request.key)) is not None:
+            return done
+        judged(c, request)
+        wish = wished(c)
+        await self._commands.refuse_private(c, wish.public)
+        platform, brought = await self._platform(c, wish)
+
+        def decided(now_there: Conversation, now: datetime) -> Step | Refusal:
+            if wished(now_there) != wish or _post(now_there) != _post(c):
+                raise lost(now_there)  # another draft or another post came meanwhile, which nobody has read
+            return decide(now_there, platform, now)
+
+        return await self._step(replace(request, version=None) if brought else request, decided)
+
+    async def _platform(self, c: Conversation, wish: Invitation) -> tuple[Platform | None, bool]:
+        """The platform's private reply, if it has one, with its leg in this conversation, so that the message and the answer
+        to it have a place; and whether the leg had to be brought."""
         public = c.leg(c.handoff.public_leg) if c.handoff else None
         declared = self._commands.directory.private_reply(public.channel, public.leg) if public else None
         if public is None or declared is None:
-            return None
+            return None, False
         record = _private(c, public, declared)
-        if wish.private and c.state == "open" and c.leg(record.key) is None:
-            holder = await self._commands.conversations.bring(record, c)
-            if holder.id != c.id:
-                raise Problem(409, "leg_elsewhere", "Another conversation holds their private leg.", conversation_id=holder.id)
-        return Platform(record.key, declared.once)
-
-    async def _check_public(self, request: Request, parts: tuple[Part, ...]) -> None:
-        c = await self._commands.read(request.tenant, request.conversation)
-        public = c.leg(c.handoff.public_leg) if c.handoff else None
-        if public and parts:
-            await self._commands.refuse_private(c, public, parts)
+        platform, here = Platform(record.key, declared.once), c.leg(record.key)
+        if not wish.private or c.state != "open" or (here and here.held):
+            return platform, False
+        holder = await self._commands.conversations.bring(record, c)
+        if holder.id != c.id:
+            raise Problem(409, "leg_elsewhere", "Another conversation holds their private leg.", conversation_id=holder.id)
+        return platform, True
 
     def _refuse_unknown(self, tenant: str, targets: tuple[str, ...]) -> None:
         ways = self._commands.directory.ways_in(tenant)
@@ -176,6 +198,11 @@ class Invitations:
             code=code,
             links=links,
         )
+
+
+def _post(c: Conversation) -> tuple[str, str] | None:
+    """What an invitation would answer."""
+    return (c.handoff.public_leg, c.handoff.item) if c.handoff else None
 
 
 def _private(c: Conversation, public: LegRecord, declared: HandoffDeclared) -> LegRecord:

@@ -202,3 +202,34 @@ async def test_a_deleted_post_ends_the_handoff(router: Router) -> None:
     await router.tell(fact(deleted, "ana", channel="instagram", account="page", unique="deleted"))
 
     await handoff(router, conversation, "author_deleted")
+
+
+async def test_an_invitation_that_names_the_version_it_saw_is_no_conflict_with_the_leg_it_brings(router: Router) -> None:
+    conversation, head = await comment(router)
+    body = {"private": [{"text": "Tell us here."}], "public": [{"text": "We have written to you."}]}
+    answer = await router.command(conversation, "handoff/invite", "k1", **body, version=head["version"])
+    again = await router.command(conversation, "handoff/invite", "k1", **body, version=head["version"])
+
+    assert answer.status_code == 200, answer.text
+    assert again.json() == answer.json()
+    assert len(await sends(router, 1)) == 1
+
+
+@pytest.mark.parametrize("verb", ["invite", "approve"])
+async def test_an_invitation_on_a_version_that_is_gone_brings_no_leg(router: Router, verb: str) -> None:
+    conversation, head = await comment(router)
+    if verb == "approve":
+        draft = {"private": [{"text": "Tell us here."}], "public": [{"text": "We have written."}], "approval": True}
+        assert (await router.command(conversation, "handoff/invite", "draft", **draft)).status_code == 200
+    more = said(
+        "ana", 1, "and nobody?", channel="instagram", account="page", visibility="public", thread="post1", leg="comments"
+    )
+    await router.tell(more)
+    await appended(router, 2)
+    before = await head_of(router, conversation)
+    body = {"private": [{"text": "Tell us here."}]} if verb == "invite" else {}
+    answer = await router.command(conversation, f"handoff/{verb}", "k1", **body, version=head["version"])
+    after = await head_of(router, conversation)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "version_lost")
+    assert (after["version"], len(after["legs"])) == (before["version"], len(before["legs"]))
