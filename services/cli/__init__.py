@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.cli import admin, ledger, remote
+from services.cli import admin, channel, docs, ledger, remote
 from services.common.errors import Away
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.add_typer(admin.key_app, name="key")
 app.add_typer(remote.account_app, name="account")
 app.add_typer(remote.dead_app, name="dead")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(channel.app, name="channel")
+app.add_typer(docs.app, name="docs")
 app.command("setup")(admin.setup)
 
 

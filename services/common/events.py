@@ -94,22 +94,32 @@ class Said(Fact):
 
 
 class MessageReceived(Said):
+    """Somebody wrote to us, where one writes to somebody."""
+
     type: Literal["hilo.message.received.v1"] = "hilo.message.received.v1"
 
 
 class PostCommented(Said):
+    """Somebody wrote under a post of ours."""
+
     type: Literal["hilo.post.commented.v1"] = "hilo.post.commented.v1"
 
 
 class PostMentioned(Said):
+    """Somebody named us in a post or comment of theirs."""
+
     type: Literal["hilo.post.mentioned.v1"] = "hilo.post.mentioned.v1"
 
 
 class ReviewPosted(Said):
+    """Somebody wrote a review of us."""
+
     type: Literal["hilo.review.posted.v1"] = "hilo.review.posted.v1"
 
 
 class ReviewUpdated(Said):
+    """Somebody changed their review of us."""
+
     type: Literal["hilo.review.updated.v1"] = "hilo.review.updated.v1"
 
 
@@ -141,16 +151,22 @@ class Delivery(Fact):
 
 
 class MessageDelivered(Delivery):
+    """A message of ours arrived. `up_to`: and all before it in its thread."""
+
     type: Literal["hilo.message.delivered.v1"] = "hilo.message.delivered.v1"
     up_to: bool = False
 
 
 class MessageRead(Delivery):
+    """A message of ours was read. `up_to`: and all before it in its thread."""
+
     type: Literal["hilo.message.read.v1"] = "hilo.message.read.v1"
     up_to: bool = False
 
 
 class MessageRetrying(Delivery):
+    """It has not left, and will be tried again."""
+
     type: Literal["hilo.message.retrying.v1"] = "hilo.message.retrying.v1"
     next_try_at: datetime | None = None
 
@@ -175,6 +191,8 @@ class MessageFailed(Delivery):
 
 
 class MessageEdited(Fact):
+    """A message has other parts now; `revision` tells two edits of one message apart."""
+
     type: Literal["hilo.message.edited.v1"] = "hilo.message.edited.v1"
     revision: str
     parts: tuple[Part, ...]
@@ -182,21 +200,29 @@ class MessageEdited(Fact):
 
 
 class MessageDeleted(Fact):
+    """A message was taken back. It beats every text of it, whichever comes first."""
+
     type: Literal["hilo.message.deleted.v1"] = "hilo.message.deleted.v1"
     sender: Sender | None = None
 
 
 class Reaction(Fact):
+    """Somebody reacted to a message; `revision` tells two reactions to one message apart."""
+
     sender: Sender
     emoji: str = ""
     revision: str = ""
 
 
 class ReactionAdded(Reaction):
+    """Somebody reacted to a message."""
+
     type: Literal["hilo.reaction.added.v1"] = "hilo.reaction.added.v1"
 
 
 class ReactionRemoved(Reaction):
+    """Somebody took a reaction back."""
+
     type: Literal["hilo.reaction.removed.v1"] = "hilo.reaction.removed.v1"
 
 
@@ -212,6 +238,8 @@ class MediaStored(Fact):
 
 
 class MediaFailed(Fact):
+    """A part of a message cannot be had; the timeline shows it without its file."""
+
     type: Literal["hilo.media.failed.v1"] = "hilo.media.failed.v1"
     part: int
     reason: str
@@ -226,6 +254,8 @@ class ReferralFollowed(Fact):
 
 
 class Call(Fact):
+    """A call with a customer."""
+
     sender: Sender
     direction: Literal["inbound", "outbound"] = "inbound"
     duration_s: float | None = None
@@ -234,14 +264,20 @@ class Call(Fact):
 
 
 class CallStarted(Call):
+    """A call began."""
+
     type: Literal["hilo.call.started.v1"] = "hilo.call.started.v1"
 
 
 class CallEnded(Call):
+    """A call ended."""
+
     type: Literal["hilo.call.ended.v1"] = "hilo.call.ended.v1"
 
 
 class CallRecorded(Call):
+    """There is a recording of a call."""
+
     type: Literal["hilo.call.recorded.v1"] = "hilo.call.recorded.v1"
 
 
@@ -261,16 +297,22 @@ class IdentityAsserted(Fact):
 
 
 class ConsentGiven(Fact):
+    """We may write to this sender: followed us, unblocked us, agreed."""
+
     type: Literal["hilo.consent.given.v1"] = "hilo.consent.given.v1"
     sender: Sender
 
 
 class ConsentWithdrawn(Fact):
+    """We may not write to this sender any more: blocked us, said STOP."""
+
     type: Literal["hilo.consent.withdrawn.v1"] = "hilo.consent.withdrawn.v1"
     sender: Sender
 
 
 class AccountHealth(Fact):
+    """Something about our own account: a token that expired, a quota that runs low, all well again."""
+
     type: Literal["hilo.account.health.v1"] = "hilo.account.health.v1"
     state: Literal["ok", "warning", "broken"]
     reason: str = ""
@@ -600,6 +642,8 @@ class HandoffDeclared(BaseModel):
 
 
 class ChannelDeclared(Data):
+    """What a channel can do, as data."""
+
     type: Literal["hilo.channel.declared.v1"] = "hilo.channel.declared.v1"
     name: str
     title: str
@@ -653,6 +697,8 @@ class DeadLettered(Data):
 
 
 class DeadDecided(Data):
+    """What was decided about a dead letter, by whom and why."""
+
     type: Literal["hilo.record.decided.v1"] = "hilo.record.decided.v1"
     dead_id: str
     decision: Literal["replayed", "discarded"]

@@ -17,17 +17,23 @@ class CommonSettings(BaseSettings):
     env: Literal["demo", "test", "production"] = Field("production", description="`demo` and `test` relax what only they may")
     host: str = Field("0.0.0.0", description="Address that the doors listen on")  # noqa: S104  # a container's own network
     port: int = Field(0, description="Port of the doors; 0 takes the service's default")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log lines below it are left out")
+    log_format: Literal["json", "console"] = Field("json", description="Log lines for programs, or for people")
 
     kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers, separated by commas")
     kafka_prefix: str = Field("", description="Put before every topic and group name")
     kafka_replication: int = Field(1, description="Replicas of created topics; 3 in production")
-    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    kafka_username: str | None = None
-    kafka_password: SecretStr | None = None
-    kafka_cafile: str | None = None
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How the brokers are spoken to"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How we prove who we are, where security is SASL"
+    )
+    kafka_username: str | None = Field(None, description="User at the brokers, for SASL")
+    kafka_password: SecretStr | None = Field(None, description="Its password")
+    kafka_cafile: str | None = Field(
+        None, description="Certificates (PEM) that the brokers' are checked against; empty: the system's"
+    )
     kafka_linger_ms: int = Field(2, description="How long a record waits for company before it is sent")
     kafka_publish_timeout_s: float = Field(10, description="After so long without acknowledgement the broker counts as away")
     kafka_session_timeout_s: float = Field(10, description="After so long a silent consumer's partitions go to another")
@@ -39,10 +45,10 @@ class CommonSettings(BaseSettings):
 
     service_key: SecretStr | None = Field(None, description="Shared by the services; they authenticate to each other with it")
     master_key: SecretStr | None = Field(None, description="32 bytes, base64: seals account secrets and tenant keys")
-    router_url: str = "http://127.0.0.1:8103"
-    identity_url: str = "http://127.0.0.1:8102"
-    ingest_url: str = "http://127.0.0.1:8101"
-    timeline_url: str = "http://127.0.0.1:8104"
+    router_url: str = Field("http://127.0.0.1:8103", description="Where the other processes reach router")
+    identity_url: str = Field("http://127.0.0.1:8102", description="Where the other processes reach identity")
+    ingest_url: str = Field("http://127.0.0.1:8101", description="Where the other processes reach ingest")
+    timeline_url: str = Field("http://127.0.0.1:8104", description="Where the other processes reach timeline")
     drain_s: float = Field(20, description="At a stop, work in flight may take so long")
     provider_origins: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
