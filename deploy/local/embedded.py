@@ -6,8 +6,10 @@ The broker keeps everything in memory and never forgets a group member that died
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import platform
+import random
 import re
 import shutil
 import socket
@@ -29,10 +31,13 @@ class CannotStart(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
+    """A port that nobody has, below those that systems give to outgoing connections (32768 on Linux, 49152 by RFC 6335):
+    there a connection of somebody else could take it before its server has come up, or come back."""
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311  # chance, not secrecy
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def listening(port: int) -> bool:

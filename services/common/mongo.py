@@ -120,6 +120,11 @@ class Mongo:
     def database(self, name: str) -> Database:
         return self.client[self._settings.database(name)]
 
+    @property
+    def away(self) -> bool:
+        """Whether the driver, which watches the servers in the background, knows of no primary. For readiness."""
+        return not self.client.delegate.topology_description.has_writable_server()
+
     async def start(self) -> None:
         await self.ping()
 

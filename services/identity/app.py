@@ -35,7 +35,11 @@ def build(settings: IdentitySettings) -> Process:
     consumer = Consumer(settings, GROUP, [topics.EVENTS], passing.handle)
     app = web.build("Hilo identity", "identity", readiness, description="Events to one customer.")
     add_routes(app, Desk(graph, linker, announcer, profiles, rules, now), Auth(keyring, settings), keyring)
-    readiness.checks = {"consumer": lambda: consumer.ready or "no partitions yet", "broker": lambda: not publisher.away}
+    readiness.checks = {
+        "consumer": lambda: consumer.ready or "no partitions yet",
+        "broker": lambda: "away" if publisher.away else None,
+        "store": lambda: "away" if mongo.away else None,
+    }
     return Process(
         "identity",
         settings,

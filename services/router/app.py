@@ -118,13 +118,14 @@ def build(settings: RouterSettings) -> Process:
     wishes = Wishes(lambda c, leg: parties.open(c.tenant, leg.party, leg.who), settings.stop_s)
     links = Links(offer_keys(settings), f"{settings.public_url.rstrip('/')}/go/")
 
-    clocks = [timers.SLA, timers.inactivity(timedelta(hours=settings.close_after_h)), desk_clock()]
+    clocks = [timers.SLA, desk_clock()]
     conversations = Conversations(store, KafkaOutbox(publisher), NoDesk(), timers.armed(clocks), directory.opening)
     kicks = Kicks(publisher)
     conversations.desk = over = Desk(conversations, agents, kicks)
     owner = Owner(store, Assigner(store, agents, over), over)
     handoffs = Handoffs(conversations, directory, wishes, links)
-    clocks.append(handoffs.clock())
+    # Invitations end before silence is judged.
+    clocks += [handoffs.clock(), timers.inactivity(timedelta(hours=settings.close_after_h), wishes.closed)]
 
     dead = DeadLetters(publisher, GROUP)
     events = CustomerEvents(conversations, directory, people, parties, handoffs, publisher, dead)
@@ -145,7 +146,8 @@ def build(settings: RouterSettings) -> Process:
     app.include_router(desk_api.routes(DeskCommands(commands, over, agents), over, agents, auth))
     readiness.checks = {
         "streams": lambda: streams.ready or streams.away or "no partitions yet",
-        "broker": lambda: not publisher.away,
+        "broker": lambda: "away" if publisher.away else None,
+        "store": lambda: "away" if mongo.away else None,
     }
     return Process(
         "router",
