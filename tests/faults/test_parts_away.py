@@ -79,7 +79,8 @@ async def written(shop: Shop, conversation: str, texts: list[str]) -> list[str]:
         mine = [text for text in said if text in texts]
         return mine if len(mine) >= len(texts) else None
 
-    return list(await until(found, within_s=120, what="all of them on the timeline") or [])
+    mine = await until(found, within_s=120, what="all of them on the timeline")
+    return mine or []
 
 
 async def conversations_of(shop: Shop, user: int) -> int:
