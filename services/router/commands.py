@@ -192,15 +192,13 @@ class Commands:
         return await self.carry_out(request, decide)
 
     async def close(self, request: Request, why: str) -> dict[str, Any]:
-        """Needs the version, or the last message the agent saw: nobody closes what they have not read."""
+        """Needs the version, or the last message the agent saw: nobody closes what they have not read. Its invitations end: a
+        code that still comes is ordinary text in a conversation of its own."""
 
         def decide_(c: Conversation) -> Decision:
             if c.state == "closed":
                 return Change(c), {"state": "closed"}
-            now = self.conversations.now()
-            change = self.wishes.granted(Change(c), handoff.resolved(c, now, request.by), now)
-            closed = decide.closed(change.after, now, why=why, by=request.by)
-            return change.plus(closed.after, *closed.outputs), {"state": "closed"}
+            return self.wishes.closed(c, self.conversations.now(), why, request.by), {"state": "closed"}
 
         return await self.carry_out(request, decide_)
 
@@ -276,6 +274,10 @@ def lost(c: Conversation) -> Problem:
     return Problem(409, "version_lost", "Somebody was faster; look at what is there now.", current=_current(c))
 
 
+def over(c: Conversation) -> Problem:
+    return Problem(409, "closed", "The conversation is closed; open it again first.", current=_current(c))
+
+
 def _current(c: Conversation) -> dict[str, Any]:
     return {"conversation_id": c.id, **head(c).model_dump(mode="json")}
 
@@ -301,7 +303,7 @@ def _writable(c: Conversation, leg: str) -> LegRecord:
     if record is None or record.moved:
         raise Problem(422, "no_such_leg", "The conversation does not hold this leg.", current=_current(c))
     if c.state != "open":
-        raise Problem(409, "closed", "The conversation is closed; open it again first.", current=_current(c))
+        raise over(c)
     return record
 
 

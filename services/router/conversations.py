@@ -351,8 +351,14 @@ def reconciled(c: Conversation, known: Mapping[str, Known], now: datetime) -> Sp
     return Meet(customer)
 
 
+def without_open_offers(c: Conversation) -> Conversation:
+    """Nobody comes in by an invitation of this conversation any more."""
+    return replace(c, offers=tuple(replace(o, state="expired") if o.state in ("open", "claimed") else o for o in c.offers))
+
+
 def closed(c: Conversation, now: datetime, why: str = "", by: Author | None = None) -> Change:
-    """Nobody works on it and no clock runs. Whoever writes next opens a conversation of its own."""
+    """Nobody works on it, no clock runs, no invitation leads here. Whoever writes next opens a conversation of its own."""
+    c = without_open_offers(c)
     legs = tuple(leg if leg.wait is None or leg.moved else replace(leg, wait=None) for leg in c.legs)
     agents = (c.assignment.agent,) if c.assignment else ()
     after = replace(
@@ -403,10 +409,9 @@ def _said(change: Change, c: Conversation, record: LegRecord, one: Input, now: d
     wait = record.wait or min(one.received, now)
     newest = _newest(record, one) if record.last is None or one.at >= record.last else {}
     seen = record.seen.plus(one.id, one.time, WINDOW)
-    heard = replace(record, seen=seen, version=max(record.version, one.version), wait=wait, **newest)
+    heard = record.but(seen=seen, version=max(record.version, one.version), wait=wait, **newest)
     answer_by = c.sla.answer_by(wait)
-    after = replace(
-        c,
+    after = c.but(
         legs=c.legs_with(heard),
         check=c.check or one.version > record.version,
         last=max(filter(None, (c.last, one.received))),
@@ -446,15 +451,13 @@ def stronger(record: LegRecord, new: LegRecord) -> Proof:
 def _answered(change: Change, c: Conversation, record: LegRecord, one: Input) -> Change:
     """Somebody of ours wrote in the provider's own app: the customer does not wait any more."""
     ends = record.wait is not None and one.received >= record.wait
-    answered = replace(
-        record,
+    answered = record.but(
         seen=record.seen.plus(one.id, one.time, WINDOW),
         version=max(record.version, one.version),
         sent=max(filter(None, (record.sent, one.at))),
         wait=None if ends else record.wait,
     )
-    after = replace(
-        c,
+    after = c.but(
         legs=c.legs_with(answered),
         check=c.check or one.version > record.version,
         last=max(filter(None, (c.last, one.received))),

@@ -14,6 +14,7 @@ from typing import Literal
 
 from services.common.events import Author, HandoffState, Part
 from services.common.identifiers import outbound_id
+from services.router.conversations import without_open_offers
 from services.router.outputs import Emit
 from services.router.reading import squeeze
 from services.router.state import Conversation, Handoff, LegRecord
@@ -78,7 +79,7 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a person cannot have this step: `nothing_public`, `post_deleted`, `under_way`, `private_reply_used`,
-    `window_over`, `no_way`, `no_targets`, `not_drafted`, `not_resolved`."""
+    `window_over`, `no_way`, `no_targets`, `not_drafted`, `not_resolved`, `leg_elsewhere`."""
 
     reason: str
 
@@ -112,10 +113,6 @@ def moved(
 def settled_wait(h: Handoff) -> Handoff:
     """It waits for no message any more."""
     return replace(h, waits_for=None, waits_as=None)
-
-
-def without_open_offers(c: Conversation) -> Conversation:
-    return replace(c, offers=tuple(replace(o, state="expired") if o.state in ("open", "claimed") else o for o in c.offers))
 
 
 # -- the customer's side ----------------------------------------------------------------------------------------------
@@ -223,21 +220,24 @@ def answered(c: Conversation, leg: str, now: datetime, by: Author) -> Step | Non
 
 
 def resolved(c: Conversation, now: datetime, by: Author | None) -> Step | None:
-    """The case was closed. What is open in public stays visible as such until it is closed there too."""
+    """The case was closed. What is open in public stays visible as such until it is closed there too. Of an invitation, what
+    has not left is taken back, and nothing follows it; the last public word goes out."""
     h = c.handoff
     if h is None or h.state in DONE | OVER:
         return None
-    after = replace(h, deadline=None)
+    stops = (Stop(h.waits_for),) if h.waits_for and h.waits_as != "closing" else ()
+    after, c = replace(h, deadline=None, say=(), then=(), ways=()), without_open_offers(c)
     if h.state in ("approved", "offered"):
-        return moved(without_open_offers(c), after, "expired", "closed_first", now, by)
+        return moved(c, after, "expired", "closed_first", now, by).plus(*stops)
     if h.state in ("detected", "triaged", "drafted"):
         return moved(c, after, "public_closed", "closed_silently", now, by)
-    return moved(without_open_offers(c), after, "resolved", "resolved" if h.item else "post_deleted", now, by)
+    return moved(c, after, "resolved", "resolved" if h.item else "post_deleted", now, by).plus(*stops)
 
 
 def closed_in_public(c: Conversation, parts: tuple[Part, ...], now: datetime, by: Author) -> Step | Refusal:
-    """The last public word, or none where no more needs to be said. The state follows once it is published."""
-    h = c.handoff
+    """The last public word, or none where no more needs to be said; also after the case was closed. The state follows once it
+    is published."""
+    h, public = c.handoff, c.leg(c.handoff.public_leg) if c.handoff else None
     if h is None or h.state not in PRIVATE | {"resolved", "public_replied", "reverted_public"}:
         return Refusal("not_resolved")
     if h.waits_for:
@@ -246,6 +246,8 @@ def closed_in_public(c: Conversation, parts: tuple[Part, ...], now: datetime, by
         return moved(c, h, "public_closed", "closed_silently", now, by)
     if not h.item:
         return Refusal("post_deleted")
+    if public is None or public.moved:
+        return Refusal("leg_elsewhere")
     key = f"handoff:{c.v}:closing"
     after = replace(h, waits_for=outbound_id(c.id, key), waits_as="closing")
     return moved(c, after, h.state, "closing", now, by).plus(Ask(key, h.public_leg, parts, None, by))
@@ -265,6 +267,14 @@ def ticked(c: Conversation, now: datetime) -> Step | None:
             return moved(without_open_offers(after), replace(h, deadline=None), "expired", "offer_expired", now)
         return moved(after, replace(h, deadline=None), h.state, "window_over", now)
     return Step(after) if ended else None
+
+
+def stands_until(c: Conversation) -> datetime | None:
+    """Until when the customer may still come by an invitation: by its link or code, or by answering the platform's message."""
+    times = [o.expires for o in c.offers if o.state in ("open", "claimed")]
+    if c.handoff and c.handoff.state in INVITED and c.handoff.deadline:
+        times.append(c.handoff.deadline)
+    return max(times, default=None)
 
 
 def due(c: Conversation) -> datetime | None:

@@ -14,7 +14,7 @@ from services.common.events import HandoffDeclared, Part
 from services.common.identifiers import leg_key
 from services.router import handoff, inviting
 from services.router.codes import link_to, token_hash
-from services.router.commands import Commands, Request, judged, lost
+from services.router.commands import Commands, Request, judged, lost, over
 from services.router.handoff import Refusal, Step
 from services.router.inviting import Invitation, Links, Platform
 from services.router.outputs import Change
@@ -30,6 +30,7 @@ REFUSALS = {
     "no_targets": "Name the accounts that the invitation leads to.",
     "not_drafted": "There is no draft.",
     "not_resolved": "The case is not resolved yet.",
+    "leg_elsewhere": "Another conversation holds the public thread by now.",
 }
 
 
@@ -94,7 +95,7 @@ class Invitations:
         if (done := await self._commands.repeated(c, request.key)) is not None:
             return done
         await self._commands.refuse_private(c, parts)
-        return await self._step(request, lambda c, now: handoff.closed_in_public(c, parts, now, request.by))
+        return await self._step(request, lambda c, now: handoff.closed_in_public(c, parts, now, request.by), also_closed=True)
 
     async def offer(self, request: Request, leg: str, parts: tuple[Part, ...], targets: tuple[str, ...]) -> dict[str, Any]:
         self._refuse_unknown(request.tenant, targets)
@@ -106,10 +107,16 @@ class Invitations:
 
     # -- what they have in common
 
-    async def _step(self, request: Request, decide: Callable[[Conversation, datetime], Step | Refusal]) -> dict[str, Any]:
+    async def _step(
+        self,
+        request: Request,
+        decide: Callable[[Conversation, datetime], Step | Refusal],
+        *,
+        also_closed: bool = False,
+    ) -> dict[str, Any]:
         def decision(c: Conversation) -> tuple[Change, dict[str, Any]]:
-            if c.state != "open":
-                raise Problem(409, "closed", "The conversation is closed; open it again first.")
+            if c.state != "open" and not also_closed:
+                raise over(c)
             now = self._commands.conversations.now()
             step = decide(c, now)
             if isinstance(step, Refusal):

@@ -14,7 +14,8 @@ from typing import Literal
 from services.common.events import Author, HandoffState, Part
 from services.common.identifiers import outbound_id
 from services.router.codes import Keys
-from services.router.handoff import NOT_YET, Ask, Refusal, Step, moved, settled_wait, without_open_offers
+from services.router.conversations import without_open_offers
+from services.router.handoff import NOT_YET, Ask, Refusal, Step, moved, settled_wait
 from services.router.outputs import Emit
 from services.router.state import Conversation, Given, Handoff, Offer
 
@@ -188,7 +189,7 @@ def _private_accepted(c: Conversation, h: Handoff, links: Links, now: datetime) 
     to: HandoffState = "offered" if h.state == "approved" else h.state
     h = replace(h, deadline=now + PUBLIC_LIFE if to == "offered" else h.deadline)
     if not h.then or not h.item:
-        return moved(c, replace(h, then=(), ways=()), to, "private_accepted", now)
+        return moved(c, replace(h, then=(), ways=()), to, "private_delivered" if to == "offered" else h.reason, now)
     key = f"handoff:{c.v}:follow"
     c, parts, offer = _offering(c, h.then, "public", h.public_leg, h.ways, links, now)
     after = replace(h, waits_for=outbound_id(c.id, key), waits_as="follow", then=(), ways=())
@@ -201,9 +202,9 @@ def _private_rejected(c: Conversation, h: Handoff, fate: Fate, then: str, now: d
     spent = fate == "failed" and then != "fix_account"
     used = h.used if spent else tuple(one for one in h.used if one != h.item)
     after = replace(h, then=(), ways=(), used=used)
-    if h.state != "approved":
-        return moved(c, after, h.state, "rejected", now)
     reason = "stopped" if fate == "stopped" else "rejected"
+    if h.state != "approved":
+        return moved(c, after, h.state, reason, now)
     return moved(without_open_offers(c), replace(after, private_leg=None), "rejected_by_platform", reason, now)
 
 

@@ -174,6 +174,8 @@ class _Batch:
             one, record = self._inputs[number], change.after.leg(leg)
             assert record
             effect = decide.effect(record, one)
+            if effect == "new" and one.kind == "echo" and change.after.state == "closed":
+                effect = "late"  # what we say after the end belongs to the case and opens nothing
             if effect == "new":
                 if change.after.state == "closed" or self._is_newer(record, one):
                     break

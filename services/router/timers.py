@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from services.router import conversations
+from services.router import conversations, handoff
 from services.router.outputs import Change, Emit
 from services.router.state import Conversation
 
@@ -79,17 +79,20 @@ SLA = Clock(_sla_due, _sla)
 # -- silence ----------------------------------------------------------------------------------------------------------------
 
 
-def inactivity(after: timedelta) -> Clock:
-    """Close what has been silent for so long, unless the customer waits for us: then the silence is ours."""
+def inactivity(after: timedelta, close: Callable[[Conversation, datetime, str], Change]) -> Clock:
+    """Close what has been silent for so long, unless the customer waits for us: then the silence is ours. An invitation that
+    stands longer is waited for: its link is not cut while we promise that it works."""
 
     def due(c: Conversation) -> datetime | None:
-        return c.last + after if c.last and c.waiting_since is None else None
+        if c.last is None or c.waiting_since is not None:
+            return None
+        return max(filter(None, (c.last + after, handoff.stands_until(c))))
 
     def fire(change: Change, now: datetime) -> Change:
         by = due(change.after)
         if by is None or by > now:
             return change
-        closed = conversations.closed(change.after, now, why="inactivity")
+        closed = close(change.after, now, "inactivity")
         return change.plus(closed.after, *closed.outputs)
 
     return Clock(due, fire)

@@ -10,7 +10,7 @@ from services.common.cloudevents import Event
 from services.common.events import Author, IdentityAsserted
 from services.common.identifiers import Evidence, Identifier, Sender, derived_event_id, outbound_id
 from services.common.topics import EVENTS
-from services.router import sending
+from services.router import conversations, handoff, sending
 from services.router.handoff import Ask, Prove, Step, Stop
 from services.router.outputs import Change, Emit, Tell
 from services.router.sending import Draft
@@ -45,6 +45,12 @@ class Wishes:
                 case Stop():
                     change = sending.stopped(change, wish.outbound, SYSTEM) or change
         return change
+
+    def closed(self, c: Conversation, now: datetime, why: str, by: Author | None = None) -> Change:
+        """The case ends, and what its handoff makes of that."""
+        change = self.granted(Change(c), handoff.resolved(c, now, by), now)
+        ended = conversations.closed(change.after, now, why=why, by=by)
+        return change.plus(ended.after, *ended.outputs)
 
     def _asked(self, change: Change, ask: Ask, now: datetime) -> Change:
         c = change.after

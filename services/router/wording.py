@@ -55,6 +55,7 @@ REASONS: Mapping[str, tuple[str, str]] = {
         "La plataforma ha entregado el mensaje privado; sale la respuesta pública.",
         "The platform took the private message; the public reply goes out.",
     ),
+    "private_delivered": ("La plataforma ha entregado el mensaje privado.", "The platform took the private message."),
     "public_followed": (
         "Mensaje privado entregado y respuesta pública publicada.",
         "Private message delivered, public reply published.",

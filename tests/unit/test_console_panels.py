@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 
-from services.common.events import HandoffState, OfferHead, SlaHead
+from services.common.events import Author, HandoffState, OfferHead, Part, SlaHead
+from services.router.handoff import Step, closed_in_public
+from services.router.state import Conversation, Handoff, LegRecord
 from services.router.wording import REASONS
 from services.timeline.console.panels import STEPS, STRAND, clocks, initials, panel, row
 from services.timeline.console.texts import known
@@ -91,6 +93,33 @@ def test_a_closed_case_asks_for_nothing_but_the_last_public_word() -> None:
         "private_active": "close_public",
         "resolved": "close_public",
     }
+
+
+def test_what_the_console_offers_as_the_last_public_word_the_router_accepts() -> None:
+    key = PUBLIC.key
+    held = LegRecord(key, "p", "instagram", "a", visibility="public")
+
+    def accepted(state: HandoffState, at: Literal["open", "closed"]) -> bool:
+        c = Conversation("c1", "acme", key, NOW, state=at, legs=(held,), handoff=Handoff(state, NOW, key, "post"))
+        return isinstance(closed_in_public(c, (Part("text", "Settled."),), NOW, Author("agent", "ines")), Step)
+
+    def offered(state: HandoffState, at: Literal["open", "closed"]) -> bool:
+        shown = panel(head(PUBLIC, state=at, handoff=state), NOW, DECLARED)
+        return bool(shown and shown.step == "close_public")
+
+    places = [(state, at) for state in STATES for at in ("open", "closed")]
+    assert [one for one in places if offered(*one) and not accepted(*one)] == []  # type: ignore[arg-type]
+    assert offered("resolved", "closed")
+
+
+def test_the_last_public_word_is_offered_once_and_only_where_the_thread_still_is() -> None:
+    gone = PUBLIC.model_copy(update={"held": False})
+    elsewhere = panel(head(gone, state="closed", handoff="resolved"), NOW, DECLARED)
+    sending = panel(head(PUBLIC, state="closed", handoff="resolved", about={"reason": "closing"}), NOW, DECLARED)
+
+    assert elsewhere is not None
+    assert sending is not None
+    assert (elsewhere.step, sending.step) == ("", "")
 
 
 def test_clocks_run_the_soonest_first_and_turn_red_under_a_quarter() -> None:

@@ -14,10 +14,11 @@ from services.common.events import Author, HandoffState, Part
 from services.common.identifiers import outbound_id
 from services.router import handoff, inviting, offers
 from services.router.codes import Keys, codes_in, tokens_in
+from services.router.documents import from_document, to_document
 from services.router.handoff import Ask, Post, Refusal, Step, Stop
 from services.router.inviting import Invitation, Links, Platform
 from services.router.outputs import Change, Emit, committed
-from services.router.state import Conversation, LegRecord, from_document, head, to_document
+from services.router.state import Conversation, LegRecord, Moved, head
 from services.router.wording import LIMIT, PRIVATE, PUBLIC, REASONS, Language, broken_rules, filled, sentence
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -353,7 +354,7 @@ def test_a_deletion_keeps_the_private_talk_and_drops_the_public_reply_that_would
     step = inviting.settled(gone, waiting(gone), "sent", LINKS, NOW)
     assert isinstance(step, Step)
     assert [one for one in step.outputs if isinstance(one, Ask)] == []
-    assert state(after(step)) == ("offered", "private_accepted")
+    assert state(after(step)) == ("offered", "private_delivered")
 
 
 # -- the end ------------------------------------------------------------------------------------------------------------
@@ -463,3 +464,51 @@ def test_a_code_can_be_written_out_in_a_text() -> None:
 
     assert len(codes_in(asked(step).parts[0].text or "")) == 1
     assert inviting.offered_on(offered(), PUBLIC_LEG, parts, (), LINKS, NOW, INES) == Refusal("no_way")
+
+
+# -- until when an invitation stands, and what closing takes back -------------------------------------------------------
+
+
+def test_an_invitation_stands_as_long_as_its_link_or_the_platforms_message_invites() -> None:
+    assert handoff.stands_until(triaged()) is None
+    assert handoff.stands_until(linked()) == NOW + timedelta(days=7)
+    assert handoff.stands_until(offered()) == NOW + timedelta(days=7)
+    assert handoff.stands_until(after(handoff.resolved(linked(), NOW, INES))) is None
+    assert handoff.stands_until(after(handoff.ticked(linked(), NOW + timedelta(days=7)))) is None
+
+
+def test_a_link_on_a_private_leg_stands_without_a_handoff() -> None:
+    c = after(inviting.offered_on(case(leg(DM)), DM, WITH_LINK, ("whatsapp/w",), LINKS, NOW, INES))
+
+    assert handoff.stands_until(c) == NOW + timedelta(hours=24)
+
+
+def test_closing_while_the_private_message_is_on_its_way_stops_it_and_frees_the_platforms_one_reply() -> None:
+    c = after(inviting.invite(triaged(leg(DM)), Invitation(INES, SAY, REPLY), INSTAGRAM, LINKS, NOW))
+    step = handoff.resolved(c, NOW, INES)
+    assert step
+    assert [one for one in step.outputs if isinstance(one, Stop)] == [Stop(waiting(c))]
+
+    stopped = after(inviting.settled(after(step), waiting(c), "stopped", LINKS, NOW))
+    assert state(stopped) == ("expired", "stopped")
+    assert stopped.handoff
+    assert stopped.handoff.used == ()
+
+
+def test_closing_does_not_stop_the_last_public_word() -> None:
+    c = after(handoff.closed_in_public(after(handoff.heard(offered(), DM, "Hola", NOW)), REPLY, NOW, INES))
+    step = handoff.resolved(c, NOW, INES)
+    assert step
+    assert [one for one in step.outputs if isinstance(one, Stop)] == []
+
+    assert state(after(inviting.settled(after(step), waiting(c), "sent", LINKS, NOW))) == ("public_closed", "closed_in_public")
+
+
+def test_the_last_public_word_is_refused_where_the_thread_went_elsewhere() -> None:
+    c = after(handoff.resolved(after(handoff.heard(offered(), DM, "Hola", NOW)), NOW, INES))
+    public = c.leg(PUBLIC_LEG)
+    assert public
+    gone = c.with_leg(replace(public, moved=Moved("other", NOW, None)))
+
+    assert handoff.closed_in_public(gone, REPLY, NOW, INES) == Refusal("leg_elsewhere")
+    assert isinstance(handoff.closed_in_public(gone, (), NOW, INES), Step)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from services.router import timers
+from services.router.conversations import closed
 from services.router.outputs import Change, Emit
 from services.router.state import Conversation, LegRecord, Sla
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CLOCKS = [timers.SLA, timers.inactivity(timedelta(hours=1))]
+CLOCKS = [timers.SLA, timers.inactivity(timedelta(hours=1), closed)]
 FIRE, ARM = timers.fired(CLOCKS), timers.armed(CLOCKS)
 
 

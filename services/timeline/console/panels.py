@@ -116,8 +116,11 @@ def next_step(head: Head, how: Invite) -> tuple[Step, str]:
     handoff = head.handoff
     assert handoff
     step, public = STEPS[handoff.state], handoff.public_leg
+    if step == "close_public" and handoff.reason == "closing":
+        return "", ""  # it is on its way
     if head.state != "open":
-        return ("close_public" if step == "close_public" else "", public)
+        here = any(leg.held for leg in head.legs if leg.key == public)
+        return ("close_public" if step == "close_public" and here else "", public)
     if step == "invite" and not how:
         return "answer_public", public
     if step == "ask_code":
