@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.router.state import Conversation, added_out
+from services.router.documents import added_out
+from services.router.state import Conversation
 from services.router.stores import Hint, Known
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from services.router.reading import read
+from services.router.reading import read, skeleton
 
 # Crockford's letters without Z, so that there are 31, a prime: one wrong character or two that changed places never pass.
 # Read as what people see: O is 0, I and L are 1, Z is 2, U is V.
@@ -27,6 +27,8 @@ CODE = re.compile(
     r"((?:[0-9A-Za-z][\W_]{0,3}){7}[0-9A-Za-z])(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
+# How a code begins, in a form that the regular expression engine can look for by its first letter.
+BEGINNING = re.compile(r"[Hh][\W_]{0,3}[Ii\u01311Ll][\W_]{0,3}[Ll1Ii\u0131][\W_]{0,3}[Oo0]")
 TOKEN = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{40}(?![A-Za-z0-9_-])")
 
 
@@ -91,6 +93,14 @@ def codes_in(text: str) -> tuple[str, ...]:
     that fails its check is no code."""
     found = (_read(match[1]) for match in CODE.finditer(read(text).text))
     return tuple(dict.fromkeys(one for one in found if one))
+
+
+def may_hold_any(text: str) -> bool:
+    """False only for what holds neither a code nor a token, and quickly: every message is asked."""
+    if len(text) >= 40 and len(max(text.split(), key=len, default="")) >= 40 and TOKEN.search(text):
+        return True
+    plain = skeleton(text)
+    return BEGINNING.search(plain) is not None and CODE.search(plain) is not None
 
 
 def tokens_in(text: str) -> tuple[str, ...]:

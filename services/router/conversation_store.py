@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from services.common.mongo import ASCENDING, Document, IndexModel, InsertOne, Mongo, UpdateOne, bulk, reaching
-from services.router.state import Conversation, added_out, changes, from_document, out_document, to_document
+from services.router.documents import added_out, changes, from_document, out_document, to_document
+from services.router.state import Conversation
 from services.router.stores import Hint, Known
 from services.router.together import Together
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from services.router import handoff, inviting, offers, sending
-from services.router.codes import CODE, codes_in, tokens_in
+from services.router.codes import codes_in, may_hold_any, tokens_in
 from services.router.conversations import Input, unfinished
 from services.router.directory import Directory
 from services.router.handoff import Post
@@ -61,8 +61,8 @@ class Handoffs:
 
     @staticmethod
     def may_carry(text: str) -> bool:
-        """Whether it is worth looking closer. Plain text is searched as it stands, before it is read as people see it."""
-        return bool(text) and (text.startswith(OFFER) or not text.isascii() or bool(CODE.search(text) or tokens_in(text)))
+        """Whether it is worth looking closer."""
+        return text.startswith(OFFER) or may_hold_any(text)
 
     async def _offers_in(self, tenant: str, text: str) -> list[tuple[str, str]]:
         """(offer, conversation) of every invitation of ours that a text carries."""

@@ -7,7 +7,7 @@ that state and outbox go out in the one compare-and-set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -53,10 +53,10 @@ class Change:
 def committed(change: Change, now: datetime) -> Conversation:
     """What the compare-and-set writes: one version more, and the outputs in the outbox under their numbers."""
     after, outputs = change.after, change.outputs
-    states = sum(isinstance(one, Emit) for one in outputs)
-    c = replace(after, v=after.v + 1, seq=after.seq + states, last_n=after.last_n + len(outputs))
     if not outputs:
-        return c
+        return after.but(v=after.v + 1)
+    states = sum(isinstance(one, Emit) for one in outputs)
+    c = after.but(v=after.v + 1, seq=after.seq + states, last_n=after.last_n + len(outputs))
     items: list[OutboxItem] = []
     seq = after.seq
     told = head(c)
@@ -66,7 +66,7 @@ def committed(change: Change, now: datetime) -> Conversation:
         else:
             seq += 1
             items.append(OutboxItem(n, seq, _state_record(c, output, seq, told.model_copy(update={"seq": seq}), now)))
-    return replace(c, out=(*after.out, *items))
+    return c.but(out=(*after.out, *items))
 
 
 def _state_record(c: Conversation, emit: Emit, seq: int, told: Any, now: datetime) -> Record:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from services.common.events import Author
 from services.router import desk
 from services.router.desk import Agent, Give, Queue, Wait, Write
+from services.router.documents import from_document, to_document
 from services.router.hours import ALWAYS, Hours, deadline, is_open
 from services.router.outputs import Change, Emit
-from services.router.state import Assignment, Conversation, LegRecord, Sla, from_document, head, to_document
+from services.router.state import Assignment, Conversation, LegRecord, Sla, head
 from services.router.timers import SLA
 
 NOW = datetime(2026, 11, 23, 10, tzinfo=UTC)  # a Monday

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.codes import LETTERS, Keys, codes_in, link_to, token_hash, tokens_in
+from services.router.codes import LETTERS, Keys, codes_in, link_to, may_hold_any, token_hash, tokens_in
+from services.router.reading import read, skeleton
 
 KEYS = Keys(1, {1: b"k" * 32})
 ISSUED = KEYS.issue("acme", "conversation", "0")
@@ -125,3 +126,49 @@ def test_a_token_is_found_in_a_link_and_as_a_platforms_reference() -> None:
 
 def test_an_accounts_way_in_gets_the_code() -> None:
     assert link_to("https://wa.me/34900?text={code}", "HILO-1234-5678") == "https://wa.me/34900?text=HILO-1234-5678"
+
+
+def spelled(code: str, variant: int) -> str:
+    """A code as people's keyboards bring it: full width, spaced, with accents, invisible characters, a dotless i."""
+    match variant:
+        case 0:
+            return "".join(chr(ord(c) + 0xFEE0) for c in code)
+        case 1:
+            return " ".join(code)
+        case 2:
+            return "\u200b".join(code)
+        case 3:
+            return code.lower().replace("i", "\u0131")
+        case 4:
+            return "".join(f"{c}\u0301" for c in code)
+    return f"*{code.swapcase()}*"
+
+
+@given(st.text(max_size=60), st.integers(0, 5), st.text(max_size=60))
+def test_the_quick_look_misses_no_code_that_the_close_look_finds(before: str, variant: int, after: str) -> None:
+    text = before + spelled(ISSUED.code, variant) + after
+
+    assert may_hold_any(text) >= bool(codes_in(text))
+
+
+@pytest.mark.parametrize("variant", range(6))
+def test_the_quick_look_sees_every_spelling(variant: int) -> None:
+    assert codes_in(spelled(ISSUED.code, variant)) == (ISSUED.code,)
+    assert may_hold_any(f"\xbfd\xf3nde? {spelled(ISSUED.code, variant)} \U0001f4e6")
+
+
+@given(st.text(max_size=60), st.sampled_from(["", " ", "/", "\n", "x", "\xf1"]), st.text(max_size=60))
+def test_the_quick_look_misses_no_token(before: str, between: str, after: str) -> None:
+    text = before + between + ISSUED.token + between + after
+
+    assert may_hold_any(text) >= bool(tokens_in(text))
+
+
+@given(st.text())
+def test_the_quick_reading_is_the_reading(text: str) -> None:
+    assert skeleton(text) == read(text).text
+
+
+def test_ordinary_words_are_not_looked_at_closely() -> None:
+    assert not may_hold_any("\xbfD\xf3nde est\xe1 mi pedido? \U0001f4e6 hello, he lost a habit of 40 years")
+    assert not may_hold_any("")
