@@ -9,6 +9,9 @@ import typer
 
 from services.cli import admin, channel, docs, ledger, remote
 from services.common.errors import Away
+from services.common.mongo import PyMongoError
+from services.common.settings import wrong
+from services.common.vault import Unsealable
 
 app = typer.Typer(
     name="hilo",
@@ -34,8 +37,13 @@ def main() -> None:
         app()
     except Away as error:
         sys.exit(_said(f"{error}. Is it running, and do HILO_KAFKA and HILO_MONGO name it?"))
+    except Unsealable as error:
+        sys.exit(_said(f"{error}. HILO_MASTER_KEY is not the one that this installation was made with."))
+    except PyMongoError as error:
+        refusal = getattr(error, "details", None) or {}
+        sys.exit(_said(f"MongoDB refuses it: {refusal.get('errmsg', error)}"))
     except ValueError as error:
-        sys.exit(_said(str(error)))
+        sys.exit(_said(wrong(error)))
 
 
 def _said(text: str) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -33,6 +33,15 @@ async def keyring(settings: CommonSettings) -> AsyncIterator[Keyring]:
         yield Keyring(mongo, vault(settings))
     finally:
         await mongo.stop()
+
+
+@contextmanager
+def _of(tenant: str) -> Iterator[None]:
+    """Says of an unknown tenant that it is unknown."""
+    try:
+        yield
+    except KeyError as error:
+        raise typer.BadParameter(f"there is no tenant {tenant}") from error
 
 
 @topics_app.command("create")
@@ -106,10 +115,8 @@ def key_create(
             expires = datetime.now(UTC) + timedelta(days=days) if days else None
             return await ring.create_key(tenant, name, frozenset(scope or ["read"]), agent=agent, expires=expires)
 
-    try:
+    with _of(tenant):
         print(asyncio.run(create()))
-    except KeyError as error:
-        raise typer.BadParameter(f"there is no tenant {tenant}") from error
 
 
 @key_app.command("list")
@@ -118,15 +125,19 @@ def key_list(tenant: str, *, as_json: Json = False) -> None:
 
     async def find() -> list[dict[str, object]]:
         async with keyring(CommonSettings()) as ring:
+            await ring.tenant_key(tenant)
             return [{**found, "id": found["_id"][:12]} for found in await ring.keys(tenant)]
 
     columns = ["id", "name", "scopes", "agent", "at", "expires"]
-    show([{name: row.get(name) for name in columns} for row in asyncio.run(find())], columns, as_json=as_json)
+    with _of(tenant):
+        show([{name: row.get(name) for name in columns} for row in asyncio.run(find())], columns, as_json=as_json)
 
 
 @key_app.command("revoke")
-def key_revoke(tenant: str, key_id: Annotated[str, typer.Argument(min=6)]) -> None:
+def key_revoke(tenant: str, key_id: Annotated[str, typer.Argument(help="As `hilo key list` shows it.")]) -> None:
     """Revoke a key; it stops working within seconds."""
+    if len(key_id) < 12:
+        raise typer.BadParameter("give the whole id, as `hilo key list` shows it: a part could be another key's")
 
     async def revoke() -> bool:
         async with keyring(CommonSettings()) as ring:

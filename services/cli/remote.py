@@ -61,12 +61,24 @@ def fields(words: list[str]) -> dict[str, Any]:
         name, equals, value = word.partition("=")
         if not equals:
             raise typer.BadParameter(f"write {word} as name=value")
-        text = Path(value[1:]).read_text().strip() if value.startswith("@") else value
+        text = _text(value)
         try:
             found[name] = json.loads(text) if text[:1] in "[{" else text
         except json.JSONDecodeError:
             found[name] = text
     return found
+
+
+def _text(value: str) -> str:
+    """`@file` is what stands in the file."""
+    return _read(Path(value[1:])).strip() if value.startswith("@") else value
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
 
 
 @account_app.command("list")
@@ -86,18 +98,39 @@ def account_add(
     title: str | None = None,
     queue: str | None = None,
     language: str | None = None,
+    state: Annotated[str | None, typer.Option(help="active, or paused: it is not polled and nothing is sent; what the provider brings is still taken.")] = None,
 ) -> None:
-    """Connect an account, or change it: `hilo account add telegram mybot bot=my_bot token=@token.txt webhook_secret=...`"""
-    wish = {"fields": fields(settings or []), "title": title, "queue": queue, "language": language}
+    """Connect an account, or change it: `hilo account add telegram mybot bot=my_bot token=@token.txt webhook_secret=@hook.txt`.
+    Prints the address to give to the provider. What docs/channels.md lists as needed must be there the first time."""
+    wish = {"fields": fields(settings or []), "title": title, "queue": queue, "language": language, "state": state}
     made = call("PUT", f"/v1/accounts/{channel}/{account}", {name: value for name, value in wish.items() if value is not None})
     for one in made["webhooks"]:
         print(one["url"])
 
 
+@account_app.command("show")
+def account_show(channel: str, account: str) -> None:
+    """One account, without its secrets."""
+    print(json.dumps(call("GET", f"/v1/accounts/{channel}/{account}"), ensure_ascii=False, indent=2))
+
+
+@account_app.command("subscribe")
+def account_subscribe(channel: str, account: str) -> None:
+    """Tell the provider our webhook's address, where it can be told by a call."""
+    print(call("POST", f"/v1/accounts/{channel}/{account}/subscribe")["url"])
+
+
 @account_app.command("rotate")
-def account_rotate(channel: str, account: str, secret: str, *, add: str | None = None, retire: bool = False) -> None:
+def account_rotate(
+    channel: str,
+    account: str,
+    secret: str,
+    *,
+    add: Annotated[str | None, typer.Option(help="The new value, or @file.")] = None,
+    retire: Annotated[bool, typer.Option(help="All older values are refused from now on.")] = False,
+) -> None:
     """Add a new value of a secret, tell the provider, then retire the old ones with --retire."""
-    value = Path(add[1:]).read_text().strip() if add and add.startswith("@") else add
+    value = _text(add) if add else None
     made = call("POST", f"/v1/accounts/{channel}/{account}/rotate", {"secret": secret, "add": value, "retire": retire})
     note(f"{secret}: {made['secrets'].get(secret, 0)} valid")
 
@@ -114,7 +147,7 @@ def account_remove(channel: str, account: str, *, yes: bool = False) -> None:
 def dead_list(*, state: str = "open", as_json: Json = False) -> None:
     """What waits for a decision."""
     rows = call("GET", f"/v1/dead?state={state}")["dead"]
-    show(rows, ["dead_id", "channel", "stage", "kind", "reason", "state"], as_json=as_json)
+    show(rows, ["id", "channel", "stage", "kind", "reason", "state"], as_json=as_json)
 
 
 @dead_app.command("show")
@@ -133,7 +166,10 @@ def dead_replay(
     """Replay it, as it was or mended. Exit 1 if it is still not understood."""
     body: dict[str, Any] = {"dry_run": dry_run}
     if edit:
-        body["slice"] = json.loads(edit.read_text())
+        try:
+            body["slice"] = json.loads(_read(edit))
+        except json.JSONDecodeError as error:
+            raise typer.BadParameter(f"{edit} is not JSON: {error}") from error
     found = call("POST", f"/v1/dead/{dead_id}/replay", body)
     print(json.dumps(found, ensure_ascii=False, indent=2))
     if found.get("quarantined"):

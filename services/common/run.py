@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from services.common.errors import Away
 from services.common.logs import configure, log
-from services.common.settings import CommonSettings
+from services.common.settings import CommonSettings, wrong
 from services.common.web import Readiness
 
 EXIT_BUG = 70  # EX_SOFTWARE
@@ -145,7 +145,7 @@ def main(build: Callable[[], Process]) -> None:
     try:
         process = build()
     except ValueError as error:  # pydantic's ValidationError is one: a wrong setting
-        print(f"hilo: {error}", file=sys.stderr)
+        print(f"hilo: {wrong(error)}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from error
     configure(process.settings, process.name)
 

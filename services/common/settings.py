@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -80,3 +80,12 @@ class CommonSettings(BaseSettings):
 
     def database(self, name: str) -> str:
         return self.mongo_prefix + name
+
+
+def wrong(error: ValueError) -> str:
+    """What is wrong with the settings, by the variables' names; never with their values, which may be secret."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = [("HILO_" + ".".join(map(str, one["loc"])).upper(), one["msg"]) for one in error.errors(include_input=False)]
+    said = [(name, why.removeprefix("Value error, ")) for name, why in found]
+    return "; ".join(why if why.startswith("HILO_") else f"{name}: {why}" for name, why in said)

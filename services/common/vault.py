@@ -13,6 +13,7 @@ from services.common.settings import CommonSettings
 
 # Only the demo and tests start without a master key; what they seal is worth nothing to anybody.
 DEMO_KEY = bytes(range(32))
+NO_KEY = "HILO_MASTER_KEY must be 32 bytes in base64, as `openssl rand -base64 32` prints them"
 
 
 class Unsealable(Exception):
@@ -25,7 +26,7 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         if len(key) != 32:
-            raise ValueError("HILO_MASTER_KEY must be 32 bytes in base64, as `openssl rand -base64 32` prints them")
+            raise ValueError(NO_KEY)
         self._aead = AESGCM(key)
 
     def seal(self, place: str, value: bytes) -> bytes:
@@ -45,7 +46,11 @@ def vault(settings: CommonSettings) -> Vault:
         if settings.env == "production":
             raise ValueError("HILO_MASTER_KEY is not set; account secrets cannot be sealed without it")
         return Vault(DEMO_KEY)
-    return Vault(base64.b64decode(settings.master_key.get_secret_value()))
+    try:
+        key = base64.b64decode(settings.master_key.get_secret_value(), validate=True)
+    except ValueError as error:
+        raise ValueError(NO_KEY) from error
+    return Vault(key)
 
 
 def new_secret(prefix: str) -> str:
