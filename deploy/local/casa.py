@@ -25,6 +25,7 @@ SITE = "casalumbre.example"
 PHONE_NUMBER_ID = "106540352242922"
 IG_ID = "17841400008460056"
 PORTFOLIO = "bp-casalumbre"
+ORDER = "48###"  # the form of its order numbers
 
 
 @dataclass(frozen=True)

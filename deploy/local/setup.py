@@ -9,6 +9,7 @@ from deploy.local.stack import Stack
 from services.common.auth import Keyring
 from services.common.http import Http
 from services.common.mongo import Mongo
+from services.common.tenants import NumberForm, Tenants
 from services.common.vault import vault
 
 
@@ -23,7 +24,7 @@ class Keys:
 
 
 async def tenant(stack: Stack) -> Keys:
-    """The shop's tenant with an admin's key and the agent's, whose value the demo prints."""
+    """The shop's tenant with the form of its order numbers, an admin's key and the agent's, whose value the demo prints."""
     mongo = Mongo(stack.settings)
     await mongo.start()
     try:
@@ -33,6 +34,7 @@ async def tenant(stack: Stack) -> Keys:
             raise NotSetUp(f"the tenant {casa.TENANT} is there already")
         scopes = frozenset(("read", "write", "agent", "identity"))
         agent = await ring.create_key(casa.TENANT, "Inés Vidal", scopes, agent=casa.AGENT, value=casa.AGENT_KEY)
+        await Tenants(mongo).add_form(casa.TENANT, NumberForm(casa.ORDER))
         return Keys(admin, agent)
     finally:
         await mongo.stop()

@@ -136,10 +136,11 @@ class Story:
         leg = await self._leg("instagram", "public")
         text = "Lo sentimos mucho, Marta. ¿Es el pedido 48213, el del 612 40 77 82?"
         answer = await self._command("messages", {"leg": leg["key"], "text": text, **await self._version()})
-        if answer.status != 422 or not answer.json().get("found"):
-            self.missed.append(Missed(12, f"composer refused: the router answered {answer.status}"))
-        else:
+        found = {one["kind"]: one["text"] for one in answer.json().get("found", ())} if answer.status == 422 else {}
+        if found.get("order") == "48213" and "phone" in found:
             self.refused += 1
+        else:
+            self.missed.append(Missed(12, f"composer refused: the router answered {answer.status} and found {found}"))
         return "composer", "refused", "Inés", "an order number in a public answer"
 
     async def _invites(self) -> tuple[str, str, str, str]:

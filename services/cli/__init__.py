@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.cli import admin, channel, docs, ledger, remote
+from services.cli import admin, channel, docs, ledger, remote, tenant
 from services.common.errors import Away
 from services.common.mongo import PyMongoError
 from services.common.settings import wrong
@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 app.add_typer(admin.topics_app, name="topics")
 app.add_typer(admin.tenant_app, name="tenant")
+admin.tenant_app.add_typer(tenant.pattern_app, name="pattern")
+admin.tenant_app.add_typer(tenant.contact_app, name="contact")
 app.add_typer(admin.key_app, name="key")
 app.add_typer(remote.account_app, name="account")
 app.add_typer(remote.dead_app, name="dead")

@@ -16,6 +16,7 @@ from services.common.kafka import Consumer, DeadLetters, Publisher, View
 from services.common.logs import log
 from services.common.mongo import Mongo
 from services.common.run import Process
+from services.common.tenants import Tenants
 from services.common.vault import DEMO_KEY
 from services.router import api, desk, desk_api, timers
 from services.router.agent_store import MongoAgentStore
@@ -35,6 +36,7 @@ from services.router.outputs import Change
 from services.router.people import Parties, People
 from services.router.poller import Poller
 from services.router.protocol import Conversations, NoDesk
+from services.router.rules import RuleBook
 from services.router.settings import PORT, RouterSettings
 from services.router.state import OutboxItem
 from services.router.streams import Handle, Streams
@@ -114,6 +116,7 @@ def build(settings: RouterSettings) -> Process:
     store, agents = MongoConversationStore(mongo), MongoAgentStore(mongo)
     book = QueueBook(agents, keyring).usual(QueueTimes(answer_s=settings.answer_within_s))
     directory = Directory(book.of)
+    rules = RuleBook(Tenants(mongo))
     people, parties = People(mongo, sealing), Parties(sealing)
     wishes = Wishes(lambda c, leg: parties.open(c.tenant, leg.party, leg.who), settings.stop_s)
     links = Links(offer_keys(settings), f"{settings.public_url.rstrip('/')}/go/")
@@ -140,7 +143,7 @@ def build(settings: RouterSettings) -> Process:
     poller = Poller(conversations, timers.fired(clocks), every_s=settings.poll_s)
 
     app = web.build("Hilo router", "router", readiness, description="Conversations, handoff, desk, and the send gate.")
-    commands = Commands(conversations, directory, people, parties, wishes)
+    commands = Commands(conversations, directory, people, parties, wishes, rules.of)
     auth = Auth(keyring, settings)
     api.add_routes(app, commands, Invitations(commands, links), Gate(conversations, people), auth)
     app.include_router(desk_api.routes(DeskCommands(commands, over, agents), over, agents, auth))
@@ -153,8 +156,8 @@ def build(settings: RouterSettings) -> Process:
         "router",
         settings,
         readiness,
-        parts=(mongo, publisher, store, agents, book, channels, poller, kicked, streams),
-        loops=(channels.run, streams.run, poller.run, kicked.run, kicks.run, owner.run, book.follow),
+        parts=(mongo, publisher, store, agents, book, rules, channels, poller, kicked, streams),
+        loops=(channels.run, streams.run, poller.run, kicked.run, kicks.run, owner.run, book.follow, rules.follow),
         app=app,
         port=settings.port or PORT,
     )

@@ -14,12 +14,14 @@ from services.common import metrics
 from services.common.errors import Problem, not_found
 from services.common.events import Action, Author, Part
 from services.common.identifiers import Identifier, Proof, derived_event_id, leg_key, outbound_id
+from services.common.tenants import PublicRules
 from services.router import conversations as decide
 from services.router import handoff, privacy, sending
 from services.router.directory import Directory
 from services.router.outputs import Change, Emit
 from services.router.people import Parties, People
 from services.router.protocol import Conversations
+from services.router.rules import RulesOf
 from services.router.sending import Draft
 from services.router.state import Command, Conversation, LegRecord, head
 from services.router.wishes import Wishes
@@ -46,15 +48,16 @@ Decide = Callable[[Conversation], Decision]
 
 class Commands:
     def __init__(
-        self, conversations: Conversations, directory: Directory, people: People, parties: Parties, wishes: Wishes
+        self,
+        conversations: Conversations,
+        directory: Directory,
+        people: People,
+        parties: Parties,
+        wishes: Wishes,
+        rules_of: RulesOf = lambda _: PublicRules(),
     ) -> None:
-        self.conversations, self.directory, self.people, self.parties, self.wishes = (
-            conversations,
-            directory,
-            people,
-            parties,
-            wishes,
-        )
+        self.conversations, self.directory, self.wishes = conversations, directory, wishes
+        self.people, self.parties, self.rules_of = people, parties, rules_of
 
     # -- the common way
 
@@ -143,7 +146,9 @@ class Commands:
             keys |= set(await self.conversations.store.identifiers_of(c.customer))
         visible = frozenset(one.party for one in c.legs if one.visibility == "public")
         known = await self.people.known(c.tenant, sorted(keys), visible=visible)
-        found = privacy.find_in_parts(parts, known, self.directory.own_contacts(c.tenant))
+        rules = self.rules_of(c.tenant)
+        own = (*self.directory.own_contacts(c.tenant), *rules.contacts)
+        found = privacy.find_in_parts(parts, known, own, rules.forms)
         if found:
             for kind in {one.found.kind for one in found}:
                 metrics.REFUSED_PUBLIC.labels(kind).inc()

@@ -12,19 +12,20 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from html import unescape
 from itertools import accumulate
 from urllib.parse import unquote
 
 import phonenumbers
 
 from services.common.events import Part
+from services.common.tenants import NumberForm
 from services.router.reading import Reading, read, spoken, squeeze, squeezed
 from services.router.shapes import USUAL, Hit, Kind, ibans, shapes
 
 RANK: tuple[Kind, ...] = ("order", "identifier", "email", "iban", "card", "phone", "address")
 
 HOME = "ES"  # where a national phone number is read
-ORDER_FORM = re.compile(r"[#?\w .\-/]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +34,6 @@ class Known:
 
     kind: Kind
     value: str
-
-
-@dataclass(frozen=True, slots=True)
-class TenantPattern:
-    """A form of the tenant's own numbers: `#` is a digit, `?` a letter, the rest stands for itself, as `HV-######`.
-    Deliberately no regular expression: a form cannot be slow."""
-
-    form: str
-    kind: Kind = "order"
-
-    def __post_init__(self) -> None:
-        if not ORDER_FORM.fullmatch(self.form) or self.form.count("#") < 3:
-            raise ValueError("a form has 4 to 64 of letters, digits, # and ?, and at least three #")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +59,7 @@ def find(
     text: str,
     known: Sequence[Known] = (),
     own: Sequence[str] = (),
-    patterns: Sequence[TenantPattern] = (),
+    forms: Sequence[NumberForm] = (),
 ) -> list[Found]:
     """What may not go out in public, in order of place. `own` is the tenant's own contact data, which may."""
     plain = read(text)
@@ -83,7 +71,7 @@ def find(
         close = squeezed(reading)
         excused.extend(_own(text, close, own))
         hits.update((*close.original(a, b), kind) for a, b, kind in _values(text, reading, close, known))
-        hits.update((*close.original(a, b), kind) for a, b, kind in _forms(text, close, patterns))
+        hits.update((*close.original(a, b), kind) for a, b, kind in _forms(text, reading, close, forms))
         hits.update((*close.original(a, b), "iban") for a, b in ibans(close.text))
         hits.update((*reading.original(a, b), kind) for a, b, kind in shapes(reading.text))
     allowed = Cover(excused)
@@ -94,17 +82,22 @@ def find_in_parts(
     parts: Sequence[Part],
     known: Sequence[Known] = (),
     own: Sequence[str] = (),
-    patterns: Sequence[TenantPattern] = (),
+    forms: Sequence[NumberForm] = (),
 ) -> list[FoundIn]:
     """Every text that leaves with a message: captions, link texts and addresses, buttons, file names, template values.
     A value that is cut into several of them is found too, and shown where it begins."""
     fields = [(number, name, value) for number, part in enumerate(parts) for name, value in _fields(part)]
-    seen = [FoundIn(n, name, found) for n, name, value in fields for found in find(value, known, own, patterns)]
+    seen = [FoundIn(n, name, found) for n, name, value in fields for found in find(value, known, own, forms)]
     for number, name, value in fields:
-        if "%" in value and (plain := unquote(value)) != value and not any(s.part == number and s.field == name for s in seen):
-            hidden = find(plain, known, own, patterns)
+        if not any(s.part == number and s.field == name for s in seen):
+            hidden = [f for plain in _shown(value) for f in find(plain, known, own, forms)]
             seen.extend(FoundIn(number, name, Found(f.kind, 0, len(value), value)) for f in hidden[:1])
-    return seen + _across(fields, known, own)
+    return seen + _across(fields, seen, known, own, forms)
+
+
+def _shown(value: str) -> set[str]:
+    """What a browser makes of it, if that is something else: escapes of addresses and of HTML."""
+    return ({unquote(value)} if "%" in value else set()) | ({unescape(value)} if "&" in value else set()) - {value}
 
 
 def _fields(part: Part) -> Iterator[tuple[str, str]]:
@@ -114,19 +107,26 @@ def _fields(part: Part) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in named if value)
 
 
-def _across(fields: Sequence[tuple[int, str, str]], known: Sequence[Known], own: Sequence[str]) -> list[FoundIn]:
-    """Known values that no single field holds."""
-    if len(fields) < 2 or not known:
-        return []
-    joint = find("\n".join(value for _, _, value in fields), known, own)
-    found, start = [], 0
-    for number, name, value in fields:
-        end = start + len(value)
-        for one in joint:
-            if start <= one.start < end < one.end:
-                found.append(FoundIn(number, name, Found(one.kind, one.start - start, len(value), value[one.start - start :])))
-        start = end + 1
-    return found
+def _across(
+    fields: Sequence[tuple[int, str, str]],
+    seen: Sequence[FoundIn],
+    known: Sequence[Known],
+    own: Sequence[str],
+    forms: Sequence[NumberForm],
+) -> list[FoundIn]:
+    """What no single field holds, read with and without a break between them, and shown where it begins."""
+    found: dict[tuple[int, str], FoundIn] = {}
+    for between in ("\n", "") if len(fields) > 1 else ():
+        starts = list(accumulate((len(value) + len(between) for _, _, value in fields), initial=0))
+        places = {(number, name): start for (number, name, _), start in zip(fields, starts, strict=False)}
+        alone = [(places[one.part, one.field] + one.found.start, places[one.part, one.field] + one.found.end) for one in seen]
+        for one in find(between.join(value for _, _, value in fields), known, own, forms):
+            at = bisect_right(starts, one.start) - 1
+            number, name, value = fields[at]
+            start, end = one.start - starts[at], len(value)
+            if one.end - starts[at] > end > start and not any(a < one.end and one.start < b for a, b in alone):
+                found.setdefault((number, name), FoundIn(number, name, Found(one.kind, start, end, value[start:])))
+    return list(found.values())
 
 
 class Cover:
@@ -177,8 +177,12 @@ def _occurrences(close: Reading, needle: str) -> Iterator[tuple[int, int]]:
 
 
 def _alone(text: str, start: int, end: int) -> bool:
-    """Whether no letter or digit touches it: then it is a word of its own."""
-    return not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum()
+    """Whether it is a word or a number of its own: no letter or digit touches a letter, no digit touches a digit."""
+    return not _goes_on(text[start], text[start - 1 : start]) and not _goes_on(text[end - 1], text[end : end + 1])
+
+
+def _goes_on(end: str, beyond: str) -> bool:
+    return beyond.isdigit() if end.isdigit() else beyond.isalnum()
 
 
 def _values(text: str, reading: Reading, close: Reading, known: Sequence[Known]) -> Iterator[Hit]:
@@ -237,12 +241,16 @@ def _whole(text: str, start: int, end: int) -> bool:
 @lru_cache(maxsize=512)
 def _form(form: str) -> re.Pattern[str]:
     wanted = (c for c in form.lower() if c in "#?" or c.isalnum())
-    return re.compile("".join(r"\d" if c == "#" else "[a-z]" if c == "?" else re.escape(c) for c in wanted))
+    one = "".join(r"\d" if c == "#" else "[a-z]" if c == "?" else re.escape(c) for c in wanted)
+    return re.compile(f"(?=({one}))")  # looked for everywhere: one that is none may overlap one that is
 
 
-def _forms(text: str, close: Reading, patterns: Sequence[TenantPattern]) -> Iterator[Hit]:
-    for pattern in patterns:
-        for found in _form(pattern.form).finditer(close.text):
-            start, end = close.original(*found.span())
-            if _alone(text, start, end) and not USUAL.fullmatch(text[start:end]):
-                yield *found.span(), pattern.kind
+def _forms(text: str, reading: Reading, close: Reading, forms: Sequence[NumberForm]) -> Iterator[Hit]:
+    usual: Cover | None = None
+    for one in forms:
+        for found in _form(one.form).finditer(close.text):
+            start, end = close.original(*found.span(1))
+            usual = usual or Cover(reading.original(*m.span()) for m in USUAL.finditer(reading.text))
+            ordinary = usual.holds(start, end) and not CONTEXT.search(read(text[max(0, start - 24) : start]).text)
+            if _alone(text, start, end) and not ordinary:
+                yield *found.span(1), one.kind

@@ -67,7 +67,7 @@ def _read(character: str) -> str:
     for one in unicodedata.normalize("NFKD", character):
         if unicodedata.category(one) in ("Cf", "Mn", "Me") or one in FILLERS:
             continue
-        digit = unicodedata.decimal(one, None)
+        digit = unicodedata.digit(one, None)
         kept.append(one if digit is None else str(digit))
     return "".join(kept)
 

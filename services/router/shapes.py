@@ -60,7 +60,7 @@ def shapes(text: str) -> Iterator[Hit]:
 # -- phone numbers ----------------------------------------------------------------------------------------------------
 
 # A comma and a space make a list, not a number.
-RUN = re.compile(r"\+?\(?\d(?:(?:, ?|[^\w,;]{0,3}|_{1,3})\d){6,40}")
+RUN = re.compile(r"\+?\(?\d(?:(?:, ?|[^\w,;]{0,3}|_{1,3}|\s{4,12}|[.-]{4,12})\d){6,40}")
 LIST = re.compile(r"\d[,;]\s")
 # Countries whose national form is recognised, by its number of digits; with + or 00 every country's is. Where a number is
 # written with a leading 0, it must be there: without it, it could be any number.

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.events import Part
-from services.router.privacy import Known, TenantPattern, find, find_in_parts
+from services.common.tenants import NumberForm
+from services.router.privacy import Known, find, find_in_parts
 
 CUSTOMER = (
     Known("order", "HV-10 4422"),
@@ -21,7 +22,7 @@ CUSTOMER = (
     Known("identifier", "martaglez"),
 )
 OWN = ("900 123 123", "hola@hervor.example", "+34 91 555 01 02", "Calle Mayor 1")
-FORMS = (TenantPattern("HV-######"),)
+FORMS = (NumberForm("HV-######"), NumberForm("48###"), NumberForm("CL????###", "identifier"))
 
 PRIVATE = [
     ("Tu teléfono es el 612 40 77 82, ¿verdad?", "phone", "612 40 77 82"),
@@ -60,6 +61,16 @@ PRIVATE = [
     ("pedido h v 1-0-4-4-2-2", "order", "h v 1-0-4-4-2-2"),
     ("pedido HV-000123", "order", "HV-000123"),
     ("tu pedido 1042 sale hoy", "order", "1042"),
+    ("pedido1042", "order", "1042"),
+    ("Nº48213", "order", "48213"),
+    ("el 48, el 48213", "order", "48213"),
+    ("pedido 48213 € 39", "order", "48213"),
+    ("pedido ❹❽➁❶❸", "order", "❹❽➁❶❸"),
+    ("pedido 4 8 2 1 3", "order", "4 8 2 1 3"),
+    ("H\u200bV\u00ad-１２３\u2060４５６", "order", "H\u200bV\u00ad-１２３\u2060４５６"),
+    ("cliente cl-abcd-123", "identifier", "cl-abcd-123"),
+    ("al 6    1    2    4    0    7    7    8    2", "phone", "6    1    2    4    0    7    7    8    2"),
+    ("al 733.....10.....20.....30", "phone", "733.....10.....20.....30"),
     ("el pedido nº 17", "order", "17"),
     ("usuario Ana Ruiz 77", "identifier", "Ana Ruiz 77"),
     ("eres martaglez, ¿no?", "identifier", "martaglez"),
@@ -102,6 +113,7 @@ Pedido mínimo de 17 unidades; a las 17 cerramos; quedan 1042W de margen y 10,42
 Mide 20 x 30 x 45 cm y cabe en 2 tazas.
 Semana 47, del 16 al 22 de noviembre.
 El libro tiene el ISBN 978-84-376-0494-7 y el filtro el EAN 8412345678905.
+Cuesta 48.213 € con envío, y en 2025 costaba 48 100 €.
 Filtro de 3 etapas, 0,5 micras, pH 7,4 y 250 ml por minuto.
 """.strip().splitlines()
 
@@ -199,10 +211,39 @@ def test_a_known_value_cut_into_two_parts_is_found_where_it_begins() -> None:
     assert (one.part, one.field, one.found.text) == (0, "text", "HV 10")
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind", "piece"),
+    [
+        (("es el 733 10", "20 30"), "phone", "733 10"),
+        (("escribe a pepe", "@gmail.com"), "email", "pepe"),
+        (("pedido HV-", "123456"), "order", "HV-"),
+        (("4111 1111", "1111 1111"), "card", "4111 1111"),
+    ],
+)
+def test_what_is_cut_into_two_parts_is_found_whoever_it_belongs_to(texts: tuple[str, str], kind: str, piece: str) -> None:
+    [one] = find_in_parts([Part("text", text) for text in texts], (), (), FORMS)
+
+    assert (one.part, one.found.kind, one.found.text) == (0, kind, piece)
+
+
+@given(st.lists(st.sampled_from(ORDINARY), min_size=1, max_size=6))
+def test_ordinary_answers_in_parts_are_not_refused(sentences: list[str]) -> None:
+    assert find_in_parts([Part("text", one) for one in sentences], CUSTOMER, OWN, FORMS) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["pepe&#64;gmail.com", "pepe%40gmail.com", "733&nbsp;10&nbsp;20&nbsp;30", "733%2010%2020%2030"]
+)
+def test_what_a_browser_would_show_is_found(text: str) -> None:
+    [one] = find_in_parts([Part("text", text)])
+
+    assert one.found.text == text
+
+
 def test_a_form_that_would_match_ordinary_words_is_refused() -> None:
     for form in ("##", "????", "(#+)+#", ""):
         with pytest.raises(ValueError, match="form"):
-            TenantPattern(form)
+            NumberForm(form)
 
 
 HOSTILE = (
