@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+import psutil
 import pytest
 
+from deploy.local.embedded import EmbeddedBroker
 from services.common import topics as t
 from services.common.cloudevents import Event, Record, decode, encode
-from services.common.errors import StoreAway
+from services.common.errors import BrokerAway, StoreAway
 from services.common.events import DeadLettered, MessageReceived, Part
 from services.common.identifiers import Identifier, Sender
-from services.common.kafka import Consumer, DeadLetters, Publisher, View, read
+from services.common.kafka import Consumer, DeadLetters, Publisher, View, create_topics, read
 from services.common.settings import CommonSettings
 from tests.waiting import until
 
@@ -131,3 +136,46 @@ async def test_a_view_has_everything_when_it_has_started_and_then_follows(
     await publisher.emit(t.CHANNELS, [said(2)])
     await until(lambda: seen == ["e1", "e2"])
     await view.stop()
+
+
+def connections_to(port: int) -> int:
+    """Sockets of this process to a server."""
+    return sum(bool(one.raddr) and one.raddr.port == port for one in psutil.Process().net_connections("tcp"))
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """One that a test may stop and start as it likes."""
+    broker = EmbeddedBroker(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+async def test_no_connection_is_left_open_to_a_broker_that_does_not_answer_any_more(
+    mongo_uri: str, unique: str, own_broker: EmbeddedBroker
+) -> None:
+    settings = CommonSettings(env="test", kafka=own_broker.servers, mongo=mongo_uri, kafka_publish_timeout_s=1)
+    await create_topics(settings)
+    publisher, seen = Publisher(settings), Seen()
+    consumer, view = Consumer(settings, "reader", [t.EVENTS], seen), View(settings, t.CHANNELS, lambda _: None)
+    for part in (publisher, consumer, view):
+        await part.start()
+    running = asyncio.create_task(consumer.run())
+    await publisher.emit(t.EVENTS, [said(1)])
+    await until(lambda: seen.records)
+    assert connections_to(own_broker.port) >= 3
+    assert own_broker.pid
+    os.kill(own_broker.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerAway):
+            await publisher.emit(t.EVENTS, [said(2)])
+        await asyncio.gather(publisher.stop(), consumer.stop(), view.stop())
+        await until(lambda: connections_to(own_broker.port) == 0, what="all connections closed")
+        late = Publisher(settings)
+        with pytest.raises(BrokerAway):
+            await late.emit(t.EVENTS, [said(3)])
+        await until(lambda: connections_to(own_broker.port) == 0, what="all connections closed")
+    finally:
+        os.kill(own_broker.pid, signal.SIGCONT)
+    running.cancel()

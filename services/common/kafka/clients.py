@@ -8,7 +8,9 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
@@ -37,11 +39,33 @@ def connection(settings: CommonSettings) -> dict[str, Any]:
     return common
 
 
-async def bounded(stopping: Awaitable[None], seconds: float = 5) -> None:
-    """A stop that waits for a broker that is gone must not hold up ours."""
+async def bounded(stopping: Awaitable[None], seconds: float = 5) -> bool:
+    """A stop that waits for a broker that is gone must not hold up ours. False when it was cut short."""
     with suppress(TimeoutError, KafkaError):
         async with asyncio.timeout(seconds):
             await stopping
+        return True
+    return False
+
+
+async def stopped(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient) -> None:
+    """Stops it, and closes its connections also where the broker does not answer: aiokafka closes them last, so that a stop
+    that was cut short would leave them open and its tasks running."""
+    if isinstance(client, AIOKafkaAdminClient):
+        parts: list[Any] = [client._client]
+        clean = await bounded(client.close())
+    elif isinstance(client, AIOKafkaProducer):
+        parts = [client._sender, client.client]
+        clean = await bounded(client.stop())
+    else:
+        parts = [client._fetcher, client._client]
+        clean = await bounded(client.stop())
+        if not clean and isinstance(client._coordinator, GroupCoordinator):
+            await bounded(client._coordinator._stop_heartbeat_task())
+    for part in parts if not clean else ():
+        if part is not None:
+            with suppress(asyncio.CancelledError):
+                await bounded(part.close(), 1)
 
 
 def be_patient(consumer: AIOKafkaConsumer) -> None:

@@ -19,7 +19,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from services.common import metrics, topics
 from services.common.cloudevents import Record
 from services.common.errors import Away, BrokerAway
-from services.common.kafka.clients import PatientConsumer, bounded, connection
+from services.common.kafka.clients import PatientConsumer, connection, stopped
 from services.common.logs import log
 from services.common.settings import CommonSettings
 
@@ -72,9 +72,11 @@ class Consumer:
         self._consumer.subscribe(list(self._topics), listener=_Revoking(self))
         try:
             await self._consumer.start()
-        except KafkaError as error:
-            await bounded(self._consumer.stop())
-            raise BrokerAway(type(error).__name__) from error
+        except BaseException as error:
+            await stopped(self._consumer)
+            if isinstance(error, KafkaError):
+                raise BrokerAway(type(error).__name__) from error
+            raise
 
     async def run(self) -> None:
         """Until `stop`. Raises what `handle` raises, but for Away."""
@@ -177,7 +179,7 @@ class Consumer:
         if self._consumer:
             async with self._busy:
                 await self.commit()
-            await bounded(self._consumer.stop())
+            await stopped(self._consumer)
 
 
 class _Revoking(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed

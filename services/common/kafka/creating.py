@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from services.common import topics
 from services.common.errors import BrokerAway
-from services.common.kafka.clients import bounded, connection
+from services.common.kafka.clients import connection, stopped
 from services.common.settings import CommonSettings
 
 
@@ -32,4 +32,4 @@ async def create_topics(settings: CommonSettings, wanted: Sequence[topics.Topic]
     except KafkaError as error:
         raise BrokerAway(type(error).__name__) from error
     finally:
-        await bounded(admin.close())
+        await stopped(admin)

@@ -13,7 +13,7 @@ from services.common.cloudevents import Event, Record, encode
 from services.common.errors import BrokerAway, Poison
 from services.common.events import Data
 from services.common.kafka.batching import LARGEST, Batches, Place
-from services.common.kafka.clients import bounded, connection
+from services.common.kafka.clients import bounded, connection, stopped
 from services.common.settings import CommonSettings
 
 
@@ -35,7 +35,7 @@ class Publisher:
         producer, batches, self._producer, self._batches = self._producer, self._batches, None, None
         if producer and batches:
             await bounded(batches.finish())
-            await bounded(producer.stop())
+            await stopped(producer)
 
     async def publish(self, records: Sequence[Record]) -> list[Place]:
         """Topic names are written without prefix. Raises BrokerAway when not all were acknowledged in time: then some may
@@ -84,9 +84,11 @@ class Publisher:
         )
         try:
             await producer.start()
-        except KafkaError as error:
-            await bounded(producer.stop())
-            raise BrokerAway(type(error).__name__) from error
+        except BaseException as error:  # also when its caller has waited long enough
+            await stopped(producer)
+            if isinstance(error, KafkaError):
+                raise BrokerAway(type(error).__name__) from error
+            raise
         return producer
 
     async def _replace(self, failed: Batches | None) -> None:
@@ -95,7 +97,7 @@ class Publisher:
         if failed is self._batches:
             producer, self._producer, self._batches = self._producer, None, None
             if producer:
-                await bounded(producer.stop())
+                await stopped(producer)
 
     def _lost(self) -> None:
         self.away = True

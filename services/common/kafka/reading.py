@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from services.common import topics
 from services.common.cloudevents import Record
 from services.common.errors import BrokerAway
-from services.common.kafka.clients import PatientConsumer, bounded, connection
+from services.common.kafka.clients import PatientConsumer, connection, stopped
 from services.common.settings import CommonSettings
 
 
@@ -40,9 +40,11 @@ class View:
         try:
             await consumer.start()
             ends = await self._placed(consumer)
-        except (KafkaError, BrokerAway) as error:
-            await bounded(consumer.stop())
-            raise BrokerAway(str(error) or type(error).__name__) from error
+        except BaseException as error:
+            await stopped(consumer)
+            if isinstance(error, KafkaError):
+                raise BrokerAway(str(error) or type(error).__name__) from error
+            raise
         self._task = asyncio.create_task(self._follow(consumer, ends))
         waiting = asyncio.create_task(self._caught_up.wait())
         await asyncio.wait((waiting, self._task), timeout=30, return_when=asyncio.FIRST_COMPLETED)
@@ -50,6 +52,7 @@ class View:
         if self._task.done():
             self._task.result()
         if not self._caught_up.is_set():
+            await self.stop()  # whoever waits for us starts us again
             raise BrokerAway(f"{self._topic.name} could not be read in time")
 
     async def _placed(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
@@ -92,7 +95,7 @@ class View:
             await asyncio.gather(task, return_exceptions=True)  # what it raised, `run` has told
         consumer, self._consumer = self._consumer, None
         if consumer:
-            await bounded(consumer.stop())
+            await stopped(consumer)
 
 
 async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterator[Record]:
@@ -114,7 +117,7 @@ async def read_all(settings: CommonSettings, topic: topics.Topic) -> AsyncIterat
     except KafkaError as error:
         raise BrokerAway(type(error).__name__) from error
     finally:
-        await bounded(consumer.stop())
+        await stopped(consumer)
 
 
 async def read_at(settings: CommonSettings, topic: topics.Topic, partition: int, offset: int) -> Record | None:
@@ -140,7 +143,7 @@ async def read_at(settings: CommonSettings, topic: topics.Topic, partition: int,
     except KafkaError as error:
         raise BrokerAway(type(error).__name__) from error
     finally:
-        await bounded(consumer.stop())
+        await stopped(consumer)
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str, wait_s: float = 15) -> list[TopicPartition]:
