@@ -63,6 +63,9 @@ class ApacheBroker:
     def kill(self) -> None:
         _docker("kill", "--signal", "KILL", self._name)
 
+    def forget(self, process: str) -> None:
+        """A real broker forgets a member by itself when its session has timed out."""
+
     def stop(self) -> None:
         if self._made:
             _docker("rm", "-f", "-v", self._name)

@@ -1,6 +1,6 @@
 """A broker and a mongod as child processes, from wheels: for the demo and the tests. Neither needs Docker or Java.
 
-The broker keeps everything in memory and never forgets a group member that died, so a demo starts it afresh.
+The broker keeps everything in memory, so a demo starts it afresh, and by itself it never forgets a group member that died.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251  # speaks for members that cannot any more
+from aiokafka.errors import KafkaError  # noqa: TID251
+from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251
 
 from services.common.mongo import initiate_replica_set
 from services.common.settings import CommonSettings
@@ -35,9 +39,16 @@ def free_port() -> int:
     there a connection of somebody else could take it before its server has come up, or come back."""
     while True:
         port = random.randrange(10_000, 32_000)  # noqa: S311  # chance, not secrecy
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
+        if is_free(port):
             return port
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could have it now: nobody listens there, and no connection of somebody else's begins there."""
+    with socket.socket() as one, contextlib.suppress(OSError):
+        one.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def listening(port: int) -> bool:
@@ -69,7 +80,9 @@ class _Child:
     def start(self, wait_s: float = 30) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(self.command(), stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                self.command(), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         deadline = time.monotonic() + wait_s
         while not listening(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -112,6 +125,26 @@ class EmbeddedBroker(_Child):
         program = Path(next(iter(found.submodule_search_locations))) / "noida-db"
         data = str(self.data / "broker")
         return [str(program), "start", "--only", "kafka", "--kafka-port", str(self.port), "--data-dir", data]
+
+    def forget(self, process: str) -> None:
+        """Take a process that died out of its consumer groups: this broker has no session timeout, and whoever joined the group
+        next would wait for the dead without end. Every group is named after its process."""
+        asyncio.run(_leave_for(self.servers, process))
+
+
+async def _leave_for(servers: str, process: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=5000)
+    try:
+        await admin.start()
+        for name in [name for name, *_ in await admin.list_consumer_groups() if re.split("[.-]", name)[0] == process]:
+            node = await admin.find_coordinator(name)
+            for answer in await admin.describe_consumer_groups([name]):  # its answer about several at once is malformed
+                for member, *_ in answer.groups[0][-1]:
+                    await admin._send_request(LeaveGroupRequest(name, member), node)
+    except KafkaError:
+        pass  # a broker that does not answer has lost its members with everything else
+    finally:
+        await admin.close()
 
 
 class EmbeddedMongod(_Child):

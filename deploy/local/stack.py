@@ -17,15 +17,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import psutil
 
-from deploy.local.embedded import CannotStart, EmbeddedBroker, EmbeddedMongod, free_port, listening
+from deploy.local.embedded import CannotStart, EmbeddedBroker, EmbeddedMongod, free_port, is_free, listening
 from services.common.kafka import create_topics
+from services.common.run import EXIT_CONFIG
 from services.common.settings import CommonSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +76,7 @@ def free_ports() -> Ports:
     """A range in which all ports are free now, for tests that run beside others."""
     while True:
         ports = Ports(free_port())
-        if ports.console > 2000 and not any(map(listening, ports.of.values())):
+        if all(map(is_free, ports.of.values())):
             return ports
 
 
@@ -98,6 +99,9 @@ class Broker(Protocol):
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+    def forget(self, process: str) -> None:
+        """Take a process that died out of its consumer groups, if the broker would not do so by itself."""
 
 
 @dataclass
@@ -123,6 +127,7 @@ class Service:
             stdout=self._output,
             stderr=self._output,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl+C is for us: the broker must not stop before those who still say goodbye to it
             preexec_fn=_die_with_parent if platform.system() == "Linux" else None,  # noqa: PLW1509  # one prctl call
         )
 
@@ -145,15 +150,17 @@ class Service:
         if self._output:
             self._output.close()
 
-    def revive(self) -> bool:
-        """Start it again if it ended by itself."""
-        if not self.wanted or self.process is None or self.process.poll() is None:
-            return False
+    @property
+    def died(self) -> bool:
+        """Whether it ended by itself, and not because its settings are wrong: that no second start mends."""
+        return self.wanted and self.process is not None and self.process.poll() not in (None, EXIT_CONFIG)
+
+    def revive(self) -> None:
+        """Start it again after it ended by itself."""
         if self._output:
             self._output.close()
         self.restarts += 1
         self.start()
-        return True
 
 
 def _die_with_parent() -> None:
@@ -233,14 +240,14 @@ class Stack:
             with self._step("mongod", lambda: f"127.0.0.1:{self._mongod.port}" if self._mongod else ""):
                 self._mongod.start()
 
-    def start_services(self, wait_s: float = 90) -> None:
-        with self._step("services", lambda: "  ".join(MODULES)):
-            for name, module in MODULES.items():
-                self.run(name, module, {"HILO_PORT": str(self.ports.of[name])})
-            for name in MODULES:
+    def start_services(self, wait_s: float = 90, names: Collection[str] = tuple(MODULES)) -> None:
+        with self._step("services", lambda: "  ".join(names)):
+            for name in names:
+                self.run(name, MODULES[name], {"HILO_PORT": str(self.ports.of[name])})
+            self._watching = threading.Thread(target=self._watch, daemon=True)
+            self._watching.start()
+            for name in names:
                 self.wait_ready(name, wait_s)
-        self._watching = threading.Thread(target=self._watch, daemon=True)
-        self._watching.start()
 
     def run(self, name: str, module: str, env: Mapping[str, str]) -> Service:
         """Start one more process of the stack."""
@@ -268,7 +275,8 @@ class Stack:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.2):
-            for service in list(self.services.values()):
+            for service in [one for one in self.services.values() if one.died]:
+                self.broker.forget(service.name)
                 service.revive()
 
     def stop(self) -> None:
