@@ -1,4 +1,5 @@
-"""`make load N=2000 KAFKA=embedded KILLS=0 DUPLICATES=10 RATE=0`: prints one JSON line, exits 1 if anything was lost or doubled.
+"""`make load N=2000 KAFKA=embedded KILLS=0 DUPLICATES=10 RATE=0`: prints one JSON line, exits 1 if anything was lost, doubled,
+out of order or not accounted for.
 
 KAFKA=apache runs Apache Kafka in a container. KILLS=1 kills every service and the broker once with -9 during the run (the
 embedded broker keeps everything in memory and is never killed). RATE is messages a second; 0 is as fast as it goes.
@@ -9,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,13 @@ from services.common.http import Http
 from services.ingest.ledger import check
 from services.ingest.settings import IngestSettings
 from services.simulator.app import Simulator, origins
+from tests.load.answers import Answers
 from tests.load.drive import Driver, listen
-from tests.load.plan import Message, batches, plan
-from tests.load.readback import Reading, quiet, read_back, scopes
-from tests.load.report import report
+from tests.load.faults import kill, schedule, victims
+from tests.load.plan import batches, plan
+from tests.load.quiet import Lag, quiet
+from tests.load.readback import Reading, scopes
+from tests.load.report import ReadBack, report
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,12 @@ class Wish:
     duplicates: float = 0.1
     rate: float = 0.0
     batch: int = 5
-    replies: int = 20
+    replies: int = -1
+
+    @property
+    def answers(self) -> int:
+        """How many to send: one for fifty messages, but no more than there are people for sure."""
+        return self.replies if self.replies >= 0 else min(max(5, self.n // 50), self.n // 20)
 
 
 def wish(words: list[str]) -> Wish:
@@ -59,7 +67,7 @@ def wish(words: list[str]) -> Wish:
         float(given.get("DUPLICATES", 10)) / 100,
         float(given.get("RATE", 0)),
         int(given.get("BATCH", 5)),
-        int(given.get("REPLIES", 20)),
+        int(given.get("REPLIES", -1)),
     )
 
 
@@ -84,45 +92,6 @@ async def platforms(stack: Stack, http: Http, secrets: casa.Secrets) -> AsyncIte
         await simulator.stop()
 
 
-async def kill_each(stack: Stack, broker: ApacheBroker | None, times: int, done: asyncio.Event) -> int:
-    """One after the other, in a random order, while the load runs. How many were killed."""
-    chance, killed = random.Random(5), 0
-    for _ in range(times):
-        names = [*MODULES, *(["broker"] if broker else [])]
-        chance.shuffle(names)
-        for name in names:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), chance.uniform(1.0, 2.5))
-            if done.is_set():
-                return killed
-            note(f"kill -9 {name}")
-            killed += 1
-            if name == "broker" and broker:
-                await asyncio.to_thread(broker.kill)
-                await asyncio.to_thread(broker.start)
-            else:
-                stack.services[name].kill()
-    return killed
-
-
-async def answer_some(stack: Stack, http: Http, reading: Reading, key: str, many: int) -> int:
-    """Answers to open private conversations, so that there are sends to count. How many were accepted."""
-    _, page = await reading.get(f"/v1/conversations?view=open&limit={max(1, min(100, many))}")
-    accepted = 0
-    for number, one in enumerate(page["items"][:many]):
-        leg = next((leg for leg in one["head"]["legs"] if leg["visibility"] == "private" and leg["held"]), None)
-        if leg is None or one["last"] is None:
-            continue
-        body = {"leg": leg["key"], "text": f"Respuesta {number}", "saw": one["last"]["id"]}
-        url = stack.url("router", f"/v1/conversations/{one['id']}/messages")
-        headers = {"idempotency-key": f"load-{number}"}
-        answer = await http.service("POST", url, casa.TENANT, body, credential=key, headers=headers, tries=5)
-        if answer.status != 200:
-            note(f"answer refused: {answer.status} {answer.body.decode(errors='replace')[:200]}")
-        accepted += answer.status == 200
-    return accepted
-
-
 async def run(w: Wish, stack: Stack, broker: ApacheBroker | None) -> dict[str, Any]:
     secrets = casa.Secrets()
     http = Http(stack.settings)
@@ -131,68 +100,94 @@ async def run(w: Wish, stack: Stack, broker: ApacheBroker | None) -> dict[str, A
     try:
         async with platforms(stack, http, secrets) as simulator:
             await setup.shop(stack, http, keys, secrets)
-            return await _measured(w, stack, broker, http, keys, simulator)
+            return await Run(w, stack, broker, http, keys, simulator).measured()
     finally:
         await http.stop()
 
 
-async def _measured(
-    w: Wish, stack: Stack, broker: ApacheBroker | None, http: Http, keys: setup.Keys, simulator: Simulator
-) -> dict[str, Any]:
-    messages = plan(w.n, int(time.time()))
-    driver = Driver(simulator.accounts, duplicates=w.duplicates, reorder=0.1, rate=w.rate)
-    stop, sent_all = asyncio.Event(), asyncio.Event()
-    listening = asyncio.create_task(listen(http, stack.url("timeline", "/v1/stream?tenant=1"), keys.admin, driver.sent, stop))
-    await asyncio.sleep(1)  # the stream is open before the first webhook; what it missed would only lack a latency
-    began = time.perf_counter()
-    killing = asyncio.create_task(kill_each(stack, broker, w.kills, sent_all))
-    await driver.run(batches(messages, w.batch))
-    note(f"sent {sum(map(len, driver.sent.promised.values()))} in {time.perf_counter() - began:.1f} s")
-    killed = await killing if w.kills and not w.rate else 0
-    sent_all.set()
-    killed = killed or await killing
-    promised = {one for ids in driver.sent.promised.values() for one in ids}
-    last = await quiet(sent_all, driver.sent.seen, promised, within_s=600)
-    seconds = last - began
-    stop.set()
-    listening.cancel()
-    for name in MODULES:
-        await asyncio.to_thread(stack.wait_ready, name, 120)
-    note(f"quiet after {seconds:.1f} s; reading back")
-    reading = Reading(stack.settings, http, casa.TENANT, keys.admin, scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE))
-    for message in messages:  # they wrote to us, so the platforms' windows are open
-        channel = message.person.channel
-        simulator.sends.wrote(channel, message.person.identifier[1])
-    accepted = await answer_some(stack, http, reading, keys.agent, w.replies)
-    await _until_sent(simulator, accepted)
-    found = await _read(reading, stack, messages, simulator)
-    line = report(
-        dict(driver.sent.promised),
-        found,
-        delivered_items=driver.sent.delivered,
-        sends=accepted,
-        seconds=seconds,
-        latencies_ms=driver.sent.latencies_ms(),
-    ).line()
-    return {**line, "sends_taken": len(simulator.sends.taken), "kills": killed, "retries": driver.sent.retries}
+class Run:
+    def __init__(
+        self, w: Wish, stack: Stack, broker: ApacheBroker | None, http: Http, keys: setup.Keys, simulator: Simulator
+    ) -> None:
+        self.w, self.stack, self.broker, self.simulator = w, stack, broker, simulator
+        self.messages = plan(w.n, int(time.time()))
+        self.driver = Driver(simulator.accounts, duplicates=w.duplicates, reorder=0.1, rate=w.rate)
+        known = scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE)
+        self.reading = Reading(stack.settings, http, casa.TENANT, keys.admin, known)
+        self.answers = Answers(stack, http, self.reading, keys.agent, w.answers)
+        self.url, self.key = stack.url("timeline", "/v1/stream?tenant=1"), keys.admin
 
+    async def measured(self) -> dict[str, Any]:
+        for person in {message.person for message in self.messages}:  # they write to us, so the platforms' windows are open
+            self.simulator.sends.wrote(person.channel, person.identifier[1])
+        opened = asyncio.Event()
+        listening = asyncio.create_task(listen(self.url, self.key, self.driver.sent, opened))
+        async with asyncio.timeout(60):
+            await opened.wait()
+        began = time.perf_counter()
+        killed = await self._sent()
+        note(f"sent {len(self._promised())} in {time.perf_counter() - began:.1f} s; killed: {', '.join(killed) or 'nobody'}")
+        for name in MODULES:
+            await asyncio.to_thread(self.stack.wait_ready, name, 120)
+        states = await self.answers.settled(120)
+        async with Lag(self.stack.settings) as lag:
+            last, behind = await quiet(lag, self.driver.sent.seen, self._unpushed, 900)
+        note(f"quiet after {time.perf_counter() - began:.1f} s; reading back")
+        listening.cancel()
+        found = await self._found(states, behind)
+        await self.driver.close()
+        told = report(
+            dict(self.driver.sent.promised),
+            self.driver.sent.written,
+            self.driver.sent.seen,
+            found,
+            seconds=last - began,
+            latencies_ms=self.driver.sent.latencies_ms(),
+        )
+        wrong = told.wrong(duplicates=self.w.duplicates > 0)
+        wrong += ["promised"] if told.promised != self.w.n else []
+        wrong += ["sends"] if told.sends < self.w.answers else []
+        rest = {"kills": len(killed), "retries": self.driver.sent.retries, "wrong": wrong}
+        return {**told.line(), "answers_refused": dict(self.answers.refused), **rest}
 
-async def _until_sent(simulator: Simulator, accepted: int) -> None:
-    deadline = time.monotonic() + 60
-    while len(simulator.sends.taken) < accepted and time.monotonic() < deadline:
-        await asyncio.sleep(0.2)
-    await asyncio.sleep(1)  # a second send of the same message would come now
+    async def _sent(self) -> list[str]:
+        """Send everything, answer and kill meanwhile. Whom we killed."""
+        sent_all = asyncio.Event()
+        planned = schedule(victims(self.broker), self.w.kills, last=Driver.LAST)
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(self.answers.run(sent_all))
+            driving = tasks.create_task(self.driver.run(batches(self.messages, self.w.batch)))
+            killed = await kill(self.stack, self.broker, planned, lambda: self.driver.progress)
+            assert not driving.done() or not planned, "killed behind the run: it would show nothing"
+            self.driver.go_on.set()
+            await driving
+            sent_all.set()
+            await answering
+        return killed
 
+    def _promised(self) -> set[str]:
+        return {one for ids in self.driver.sent.promised.values() for one in ids}
 
-async def _read(reading: Reading, stack: Stack, messages: list[Message], simulator: Simulator) -> Any:
-    people = sorted({m.person for m in messages}, key=lambda person: person.number)
-    by_person = await reading.everything(people)
-    settings = IngestSettings(**stack.settings.model_dump(include={"env", "kafka", "mongo", "service_key"}))
-    ledger = await check(settings, casa.TENANT)
-    names = ("accepted", "normalized", "quarantined", "ignored")
-    totals = {name: sum(getattr(one, name) for one in ledger.channels.values()) for name in names}
-    above_one = sum(times - 1 for times in simulator.sends.above_one().values())
-    return read_back(by_person, totals, above_one, await reading.two_open(), await reading.appended_above_one())
+    def _unpushed(self) -> int:
+        return len(self._promised() - self.driver.sent.seen.keys())
+
+    async def _found(self, states: Mapping[str, int], behind: int) -> ReadBack:
+        people = sorted({m.person for m in self.messages}, key=lambda person: person.number)
+        by_person = await self.reading.everything(people)
+        settings = IngestSettings(**self.stack.settings.model_dump(include={"env", "kafka", "mongo", "service_key"}))
+        ledger = await check(settings, casa.TENANT)
+        names = ("accepted", "normalized", "quarantined", "ignored")
+        return ReadBack(
+            by_person,
+            {name: sum(getattr(one, name) for one in ledger.channels.values()) for name in names},
+            ledger.ok,
+            await self.reading.arrived(),
+            self.answers.read_by_customers(self.simulator, self.driver.visitors.values()),
+            states,
+            await self.reading.two_open(),
+            await self.reading.appended_above_one(),
+            behind,
+        )
 
 
 def main(words: list[str]) -> int:
@@ -213,11 +208,17 @@ def main(words: list[str]) -> int:
         stack.start()
         stack.start_services()
         line = asyncio.run(run(w, stack, broker))
+    except BaseException:
+        note(f"the logs stay in {data / 'logs'}")
+        raise
     finally:
         stack.stop()
+    if line["wrong"]:
+        note(f"wrong: {', '.join(line['wrong'])}; the logs stay in {data / 'logs'}")
+    else:
         shutil.rmtree(data, ignore_errors=True)
     print(json.dumps({"n": w.n, "kafka": w.kafka, **line}))
-    return 0 if line["lost"] == line["doubled"] == 0 else 1
+    return 1 if line["wrong"] else 0
 
 
 if __name__ == "__main__":

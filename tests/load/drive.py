@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.policy
-import random
 import smtplib
 import time
 from collections import defaultdict
@@ -16,18 +15,19 @@ from email.utils import formatdate
 import aiohttp
 import orjson
 
-from services.common.http import Http
 from services.simulator import mail, wire
 from services.simulator.accounts import Accounts
 from services.simulator.visitor import Visitor
-from tests.load.plan import Message, Person, bare
+from tests.load.plan import Message, Person, bare, sendings
 
 
 @dataclass
 class Sent:
-    """`promised`: provider ids answered 200, by person. `began` and `seen`: when an id was first sent, and pushed to us."""
+    """`promised`: provider ids answered 200, by person. `began` and `seen`: when an id was first sent, and pushed to us.
+    `written`: where an id stands in its sender's own order, in seconds for what carries the sender's time, else counted."""
 
     promised: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    written: dict[str, int] = field(default_factory=dict)
     began: dict[str, float] = field(default_factory=dict)
     seen: dict[str, float] = field(default_factory=dict)
     delivered: int = 0
@@ -38,51 +38,52 @@ class Sent:
 
 
 class Driver:
-    """One HTTP session, one SMTP connection, a socket a visitor. Webhooks are sent again until they are answered 2xx."""
+    """One HTTP session, one SMTP connection, a socket a visitor. Webhooks are sent again until they are answered 2xx.
 
-    def __init__(self, accounts: Accounts, *, duplicates: float, reorder: float, rate: float, seed: int = 3) -> None:
+    `progress` goes from 0 to 1. What comes after `LAST` waits for `go_on`, so that faults fall into the run and not behind it.
+    """
+
+    LAST = 0.9
+
+    def __init__(self, accounts: Accounts, *, duplicates: float, reorder: float, rate: float) -> None:
         self._accounts, self._duplicates, self._reorder, self._rate = accounts, duplicates, reorder, rate
-        self._chance = random.Random(seed)
         self.sent = Sent()
+        self.progress = 0.0
+        self.go_on = asyncio.Event()
         self._slots = asyncio.Semaphore(48)
         self._mail = asyncio.Lock()
-        self._visitors: dict[Person, Visitor] = {}
+        self.visitors: dict[Person, Visitor] = {}
         self._smtp: smtplib.SMTP | None = None
 
     async def run(self, batches: Sequence[Sequence[Message]]) -> None:
         connector = aiohttp.TCPConnector(limit=64)
-        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as self._http:
-            tasks: set[asyncio.Task[None]] = set()
+        ordered = sendings(batches, duplicates=self._duplicates, reorder=self._reorder)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as self._http,
+            asyncio.TaskGroup() as tasks,
+        ):
             began, number = time.perf_counter(), 0
-            for batch in self._disordered(batches):
+            for place, batch in enumerate(ordered):
+                self.progress = place / len(ordered)
+                if self.progress >= self.LAST:
+                    await self.go_on.wait()
                 await self._slots.acquire()
-                task = asyncio.create_task(self._one(batch))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                tasks.create_task(self._one(batch))
                 number += len(batch)
                 if self._rate and (ahead := number / self._rate - (time.perf_counter() - began)) > 0:
                     await asyncio.sleep(ahead)
-            while tasks:
-                await asyncio.wait(tasks)
-        for visitor in self._visitors.values():
-            await visitor.close()
+        self.progress = 1.0
         if self._smtp:
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 self._smtp.quit()
 
-    def _disordered(self, batches: Sequence[Sequence[Message]]) -> list[Sequence[Message]]:
-        """Some batches come up to twenty places later than they were written."""
-        placed = [
-            (place + (self._chance.uniform(0, 20) if self._chance.random() < self._reorder else 0), place, batch)
-            for place, batch in enumerate(batches)
-        ]
-        return [batch for _, _, batch in sorted(placed, key=lambda one: one[:2])]
+    async def close(self) -> None:
+        for visitor in self.visitors.values():
+            await visitor.close()
 
     async def _one(self, batch: Sequence[Message]) -> None:
         try:
-            times = 2 if self._chance.random() < self._duplicates else 1
-            for _ in range(times):
-                await self._send(batch)
+            await self._send(batch)
         finally:
             self._slots.release()
 
@@ -195,14 +196,16 @@ class Driver:
             return False
 
     async def _by_chat(self, message: Message) -> None:
-        visitor = self._visitors.get(message.person)
+        visitor = self.visitors.get(message.person)
         if visitor is None:
-            visitor = self._visitors[message.person] = Visitor(self._accounts.webchat[0], visitor=message.person.visitor)
+            visitor = self.visitors[message.person] = Visitor(self._accounts.webchat[0], visitor=message.person.visitor)
             await visitor.open()
         identifier = self.provider_id(message)
         self._begin([identifier])
+        self.sent.written.setdefault(identifier, len(self.sent.written))  # chat has no clock of its own: as it was said
+        visitor.accepted.discard(identifier)
         await visitor.say(message.text, message_id=identifier)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             while identifier not in visitor.accepted:
                 await asyncio.sleep(0.02)
         self._promise([message], [identifier])
@@ -216,18 +219,22 @@ class Driver:
 
     def _promise(self, batch: Sequence[Message], ids: Sequence[str]) -> None:
         for message, one in zip(batch, ids, strict=True):
+            self.sent.written.setdefault(one, message.at)
             self.sent.promised[message.person.number].add(one)
             self.sent.delivered += 1
 
 
-async def listen(http: Http, url: str, key: str, sent: Sent, stop: asyncio.Event) -> None:
-    """Read the live stream of the whole tenant, resuming after every break, and note when each provider id was pushed."""
+async def listen(url: str, key: str, sent: Sent, opened: asyncio.Event) -> None:
+    """Read the live stream of the whole tenant until cancelled, resuming after every break, and note when each provider id was
+    pushed first. `opened` is set once the stream is there."""
     last = ""
-    while not stop.is_set():
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=40)
+    while True:
         headers = {"authorization": f"Bearer {key}", **({"last-event-id": last} if last else {})}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=40)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as response:
+                if response.status == 200:
+                    opened.set()
                 async for line in response.content:
                     if line.startswith(b"id: "):
                         last = line[4:].strip().decode()
@@ -235,7 +242,6 @@ async def listen(http: Http, url: str, key: str, sent: Sent, stop: asyncio.Event
                         entry = orjson.loads(line[6:])
                         if found := entry.get("provider_id"):
                             sent.seen.setdefault(bare(entry["channel"], found), time.perf_counter())
-                    if stop.is_set():
-                        return
         except (aiohttp.ClientError, TimeoutError, OSError):
-            await asyncio.sleep(0.3)
+            pass
+        await asyncio.sleep(0.3)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from deploy.local.story import visitor_id
 
+T = TypeVar("T")
 Channel = Literal["whatsapp", "instagram", "telegram", "email", "webchat"]
 
 # Mail and chat come by connections of their own and cost the client far more than a webhook does.
@@ -100,6 +101,19 @@ def batches(messages: Sequence[Message], size: int) -> list[list[Message]]:
             found.append(waiting)
             waiting = []
     return [*found, waiting] if waiting else found
+
+
+def sendings(batches: Sequence[T], *, duplicates: float, reorder: float, seed: int = 3) -> list[T]:
+    """As the network brings them: some come up to twenty places later than they were written, some a second time up to two
+    hundred places after the first."""
+    chance = random.Random(seed)
+    placed: list[tuple[float, int, T]] = []
+    for number, batch in enumerate(batches):
+        place = number + (chance.uniform(0, 20) if chance.random() < reorder else 0)
+        placed.append((place, number, batch))
+        if chance.random() < duplicates:
+            placed.append((place + chance.uniform(0, 200), number, batch))
+    return [batch for _, _, batch in sorted(placed, key=lambda one: one[:2])]
 
 
 def bare(channel: str, provider_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads everything back after it has become quiet: timelines through the API, the ledger and appends from the topics."""
+"""Reads everything back after it has become quiet: timelines through the API, arrivals and appends from the topics."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from services.common import topics
 from services.common.cloudevents import decode
 from services.common.errors import ServiceAway
-from services.common.events import MessageAppended
+from services.common.events import MessageAppended, MessageReceived
 from services.common.http import Http
 from services.common.kafka import read_all
 from services.common.settings import CommonSettings
 from services.simulator.accounts import Accounts
 from tests.load.plan import Person, bare
-from tests.load.report import ReadBack, Seen
+from tests.load.report import Seen
 
 
 class Reading:
@@ -89,34 +88,21 @@ class Reading:
                 ids[event.data.entry_id].add(event.id)
         return sum(len(found) - 1 for found in ids.values() if len(found) > 1)
 
+    async def arrived(self) -> Counter[str]:
+        """How often each provider id came on hilo.events as a message that was received."""
+        counted: Counter[str] = Counter()
+        async for record in read_all(self._settings, topics.EVENTS):
+            if record.attributes.get("type") == "hilo.message.received.v1":
+                event = decode(record)
+                assert isinstance(event.data, MessageReceived)
+                counted[bare(event.channel or "", event.data.provider_id)] += 1
+        return counted
+
 
 def _seen(item: dict[str, Any]) -> Seen:
-    at = item.get("provider_at") or item["at"]
-    return Seen(item["id"], bare(item["channel"], item["provider_id"]), int(datetime.fromisoformat(at).timestamp() * 1000))
-
-
-async def quiet(sent_all: asyncio.Event, seen: Any, wanted: set[str], within_s: float) -> float:
-    """Wait until every promised id was pushed, or nothing new came for a while. Returns when the last one came."""
-    last, count = time.perf_counter(), -1
-    deadline = time.perf_counter() + within_s
-    while time.perf_counter() < deadline:
-        now = len(seen)
-        if now != count:
-            last, count = time.perf_counter(), now
-        if wanted <= seen.keys():
-            return last
-        if sent_all.is_set() and time.perf_counter() - last > 20:
-            return last
-        await asyncio.sleep(0.1)
-    return last
+    return Seen(item["id"], bare(item["channel"], item["provider_id"]))
 
 
 def scopes(accounts: Accounts, portfolio: str, site: str) -> dict[str, str]:
     """The scope in which each channel's identifiers stand."""
     return {"webchat": site, "whatsapp": portfolio, "instagram": accounts.instagram[0].ig_id}
-
-
-def read_back(
-    by_person: dict[int, list[Seen]], ledger: dict[str, int], above_one: int, two_open: int, appended: int
-) -> ReadBack:
-    return ReadBack(by_person, ledger, above_one, two_open, appended)
