@@ -261,7 +261,7 @@ def absorbed(winner: Conversation, loser: Conversation, now: datetime) -> Change
     )
     outputs = [Emit("conversation.absorbed", more={"other": loser.id}, why=f"up to {loser.seq}")]
     if reopens:
-        outputs.append(Emit("conversation.reopened", why="a conversation that was joined is still open"))
+        outputs.append(Emit("conversation.reopened", why="joined_open"))
     return Change(unfinished(after, now), tuple(outputs))
 
 
@@ -337,7 +337,7 @@ def reconciled(c: Conversation, known: Mapping[str, Known], now: datetime) -> Sp
     nothing. Legs attached by a token stay: their holder came on purpose."""
     here = c.held
     if not here:
-        return Write(closed(c, now, why="all legs have left"))
+        return Write(closed(c, now, why="legs_left"))
     home = next((leg for leg in here if leg.key == c.home), None) or min(here, key=lambda leg: leg.key)
     at_home = known.get(home.party)
     customer = at_home.customer if at_home and at_home.customer else c.customer
@@ -462,7 +462,7 @@ def _answered(change: Change, c: Conversation, record: LegRecord, one: Input) ->
         check=c.check or one.version > record.version,
         last=max(filter(None, (c.last, one.received))),
     )
-    told = (Emit("conversation.answered", more={"other": record.key}, why="in the provider's own app"),) if ends else ()
+    told = (Emit("conversation.answered", more={"other": record.key}, why="native_app"),) if ends else ()
     return change.plus(after, *told)
 
 

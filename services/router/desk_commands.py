@@ -205,7 +205,7 @@ def _held(c: Conversation, who: Asker, reservation: str | None) -> Assignment:
 
 
 def _no_room(c: Conversation, agent: Agent) -> Problem:
-    code, text = ("no_room", "The agent has no room for it.") if agent.on else ("away", "The agent is away.")
+    code, text = ("no_room", "The agent has no room for it.") if agent.on else ("agent_away", "The agent is away.")
     return Problem(409, code, text, current=_current(c), load=agent.load, capacity=agent.capacity)
 
 

@@ -18,7 +18,6 @@ class RouterSettings(CommonSettings):
     )
     answer_within_s: int = Field(3600, description="Where a queue says nothing: an answer is wanted within so long")
     poll_s: float = Field(0.5, description="How often timers and half-done work are looked for")
-    region: str | None = Field(None, description="Country whose national phone numbers are read as such in public texts")
     public_url: str = Field("http://127.0.0.1:8101", description="Where customers reach the handoff page, /go/ of ingest")
     stream_buffer: int = Field(65_536, description="Records that may wait in memory for a stream processor")
     fast_streams: bool = Field(True, description="Use our faster loop from fetched records to stream processors")

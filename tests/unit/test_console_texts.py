@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from services import router
 from services.common.events import JourneyType, MessageFailed, PartKind, short
+from services.router import reasons as why
 from services.router.invitations import REFUSALS
 from services.router.shapes import Kind
 from services.timeline.console import reasons, texts
@@ -26,6 +28,22 @@ FAMILIES = (
     "tag_", "then_", "why_", "closed_", "dead_state_", "ck_", "v_", "p_", "h1", "h2", "h3", "h4", "h5", "invite_private",
 )  # fmt: skip
 es, en = text("es"), text("en")
+# What the router refuses a command with. The console does not give work to others, govern queues or sign in there, and it
+# shows private data, a lost version and a join in their own way.
+REFUSED = {
+    code
+    for file in Path(router.__file__).parent.glob("*.py")
+    for code in re.findall(r"Problem\(\s*\d+,\s*\"(\w+)\"", file.read_text())
+}
+NOT_FROM_HERE = {
+    "force_refused", "hours_invalid", "not_offered", "not_you", "one_of", "tenant_missing", "private_data", "version_lost",
+    "joined",
+}  # fmt: skip
+CODES = [
+    code
+    for family in (why.Ended, why.Reopened, why.Breached, why.Answered, why.Proven, why.Released)
+    for code in get_args(family)
+]
 
 
 def named() -> set[str]:
@@ -55,6 +73,7 @@ def test_both_languages_say_something_and_fill_in_the_same() -> None:
 @pytest.mark.parametrize(
     ("family", "members"),
     [
+        ("e_", sorted(REFUSED - NOT_FROM_HERE)),
         ("e_", [*REFUSALS, "closed", "taken", "no_room", "unproven", "window_closed", "consent_withdrawn", "not_stoppable"]),
         ("f_", get_args(Kind)),
         ("part_", [kind for kind in get_args(PartKind) if kind not in ("text", "unsupported")]),
@@ -62,6 +81,10 @@ def test_both_languages_say_something_and_fill_in_the_same() -> None:
         ("then_", [then for then in get_args(MessageFailed.model_fields["then"].annotation) if then != "nothing"]),
         ("fail_", [one for one in get_args(Status) if one in ("failed", "refused", "retrying", "unknown", "stopped")]),
         ("st_", get_args(Status)),
+        ("why_by_", get_args(why.By)),
+        ("why_rule_", get_args(why.Rule)),
+        ("why_", get_args(why.Weighed)),
+        ("why_", CODES),
     ],
 )
 def test_every_code_that_can_come_has_words(family: str, members: list[str]) -> None:
@@ -69,7 +92,7 @@ def test_every_code_that_can_come_has_words(family: str, members: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("why", "spanish", "english"),
+    ("said", "spanish", "english"),
     [
         (
             "by=auto rule=longest_free language=es load=2/12 of=3",
@@ -91,9 +114,15 @@ def test_every_code_that_can_come_has_words(family: str, members: list[str]) -> 
         ("I am on lunch", "I am on lunch", "I am on lunch"),
     ],
 )
-def test_why_somebody_got_it_is_said_in_words(why: str, spanish: str, english: str) -> None:
-    assert reasons.assignment(why, es) == spanish
-    assert reasons.assignment(why, en) == english
+def test_why_somebody_got_it_is_said_in_words(said: str, spanish: str, english: str) -> None:
+    assert reasons.assignment(said, es) == spanish
+    assert reasons.assignment(said, en) == english
+
+
+def test_an_end_says_its_reason_in_words_or_in_the_words_of_who_ended_it() -> None:
+    assert reasons.change("legs_left", en) == "All its channels went on to other conversations"
+    assert reasons.change("solved by phone", en) == "solved by phone"
+    assert reasons.change("", en) == ""
 
 
 def test_a_code_without_a_sentence_is_shown_as_the_service_said_it() -> None:

@@ -14,7 +14,7 @@ def assignment(why: str, t: Text) -> str:
     """`by=auto rule=longest_free language=es load=2/12 of=3` in words. What is no such list is said as it stands."""
     facts = {name: value for name, _, value in (word.partition("=") for word in why.split())}
     if "by" not in facts:
-        return t(f"why_{why}") if known(f"why_{why}") else why
+        return change(why, t)
     said = [t(f"why_rule_{facts['rule']}") if known(f"why_rule_{facts.get('rule')}") else t(f"why_by_{facts['by']}")]
     if spoken := facts.get("language"):
         said.append(t("why_language", language=language(spoken, t)))
@@ -30,6 +30,12 @@ def assignment(why: str, t: Text) -> str:
     if "forced" in facts:
         said.append(t("why_forced"))
     return "; ".join(said)
+
+
+def change(why: str, t: Text) -> str:
+    """Why a conversation changed: our code in words, a person's own words as they wrote them."""
+    name = f"why_{why}"
+    return t(name) if known(name) else why
 
 
 def language(code: str, t: Text) -> str:
@@ -50,4 +56,4 @@ def failure(reason: str | None, t: Text) -> str:
     return t(name) if known(name) else reason or t("r_unsaid")
 
 
-__all__ = ["assignment", "failure", "language", "refusal"]
+__all__ = ["assignment", "change", "failure", "language", "refusal"]

@@ -121,8 +121,7 @@ class Words:
             return self.reason(str(entry.data.get("reason") or why)) if entry.data.get("state") in ASKED else ""
         if entry.kind == "assignment":
             return reasons.assignment(why, self.t) if why else ""
-        name = f"why_{why}"
-        return self.t(name) if entry.kind == "conversation" and texts.known(name) else ""
+        return reasons.change(why, self.t) if entry.kind == "conversation" else ""
 
     def assigned(self, why: str) -> str:
         return reasons.assignment(why, self.t)
