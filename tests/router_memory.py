@@ -53,7 +53,9 @@ class MemoryStore:
         if current is None or current.v != before.v:
             self.lost += 1
             return False
-        self.conversations[before.id] = replace(after, out=(*current.out, *added_out(before, after)))
+        added = added_out(before, after)
+        kept = () if before.out and not after.out else current.out
+        self.conversations[before.id] = replace(after, out=(*current.out, *added) if added else kept)
         return True
 
     async def cas_many(self, pairs: Sequence[tuple[Conversation, Conversation]]) -> list[bool]:

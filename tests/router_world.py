@@ -113,9 +113,9 @@ class Driver(Conversations):
 
     bugs: frozenset[str] = NOTHING
 
-    async def reconcile(self, conversation: str, *, force: bool = False) -> None:
+    async def reconcile(self, conversation: str, *, force: bool = False, opened: Conversation | None = None) -> None:
         if "no_postcheck" not in self.bugs or force:
-            await super().reconcile(conversation, force=force)
+            await super().reconcile(conversation, force=force, opened=opened)
 
     def _settled(self, c: Conversation, now: datetime) -> Conversation:
         settled = super()._settled(c, now)

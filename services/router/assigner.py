@@ -18,7 +18,7 @@ from services.common.kafka import Publisher
 from services.common.logs import log
 from services.router import desk
 from services.router.agents import AgentStore, Desk
-from services.router.desk import Give, Queue, Write
+from services.router.desk import Agent, Give, Queue, Write
 from services.router.state import Conversation
 from services.router.stores import ConversationStore
 
@@ -38,8 +38,11 @@ class Assigner:
         queue = await self._agents.queue(tenant, name) or Queue(name)
         depth, lost = HEAD, 0
         while True:
+            agents = await self._agents.members(tenant, [one for one in (queue.name, queue.overflow) if one])
+            if not desk.anybody_free(queue, agents):
+                return bool(await self._store.waiting(tenant, name, 1))
             waiting = await self._store.waiting(tenant, name, depth)
-            match await self._first(waiting, queue):
+            match await self._first(waiting, queue, agents):
                 case True:
                     depth, lost = HEAD, 0
                 case False:
@@ -51,11 +54,9 @@ class Assigner:
                 case None:
                     return bool(waiting)
 
-    async def _first(self, waiting: Sequence[Conversation], queue: Queue) -> bool | None:
+    async def _first(self, waiting: Sequence[Conversation], queue: Queue, agents: Sequence[Agent]) -> bool | None:
         """Act on the first for which something can be done: whether it was. None: nothing can be done for any of them."""
         for c in waiting:
-            names = [one for one in (queue.name, queue.overflow) if one]
-            agents = await self._agents.members(c.tenant, names)
             match desk.decided(c, queue, agents, self._desk.conversations.now()):
                 case Give() as give:
                     return await self._give(c, give)
@@ -82,11 +83,11 @@ class Assigner:
 
 
 class Kicks:
-    """Tells the owners of queues to look, over the topic of kicks, which is keyed by queue. What cannot be sent is dropped:
-    the tick finds it."""
+    """Tells the owners of queues to look, over the topic of kicks, which is keyed by queue: the first at once, those that come
+    within `pace_s` together. What cannot be sent is dropped: the tick finds it."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, pace_s: float = 0.05) -> None:
+        self._publisher, self._pace_s = publisher, pace_s
         self._pending: set[tuple[str, str]] = set()
         self._some = asyncio.Event()
 
@@ -103,6 +104,7 @@ class Kicks:
                 await self._publisher.publish([kick(tenant, queue) for tenant, queue in sorted(pending)])
             except Away as error:
                 log().warning("kicks_dropped", part=error.part, count=len(pending))
+            await asyncio.sleep(self._pace_s)
 
 
 def kick(tenant: str, queue: str) -> Record:

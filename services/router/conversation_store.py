@@ -7,8 +7,10 @@ the marks say whose. A mark that somebody overwrote meanwhile counts as lost: wh
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +34,7 @@ INDEXES = (
     IndexModel([("offers.id", ASCENDING)], sparse=True, name="offers"),
     IndexModel([("sends.id", ASCENDING)], sparse=True, name="sends"),
 )
+REMEMBERED = 100_000
 LIMIT = 200  # more open conversations of one customer, or of one identifier, are met in the next round
 
 
@@ -48,6 +51,8 @@ class MongoConversationStore:
         self._knowing = Together(self._know_each)
         self._pulling = Together(self._pull_each)
         self._meeting = Together(self._open_of_each)
+        self._holding = Together(self._holding_each)
+        self._newest: OrderedDict[str, int] = OrderedDict()  # versions only grow: what is as old need not be learned again
 
     async def start(self) -> None:
         async with reaching():
@@ -130,7 +135,15 @@ class MongoConversationStore:
         return [by_key.get(key, []) for key in asked]
 
     async def open_holding(self, identifier: str) -> list[Conversation]:
-        return await self._find({"legs.i": identifier, "st": "open"}, limit=LIMIT)
+        return await self._holding(identifier)
+
+    async def _holding_each(self, identifiers: Sequence[str]) -> Sequence[list[Conversation]]:
+        found = await self._find({"legs.i": {"$in": list(set(identifiers))}, "st": "open"}, limit=LIMIT * len(identifiers))
+        by: dict[str, list[Conversation]] = {}
+        for c in found:
+            for party in {leg.party for leg in c.legs}:
+                by.setdefault(party, []).append(c)
+        return [by.get(one, []) for one in identifiers]
 
     async def of_identifier(self, identifier: str) -> list[Conversation]:
         return await self._find({"legs.i": identifier})
@@ -179,17 +192,14 @@ class MongoConversationStore:
         await bulk(self._legs, [UpdateOne({"_id": leg}, {"$set": {"conv": conversation}})])
 
     async def known(self, identifiers: Collection[str]) -> dict[str, Known]:
-        if len(identifiers) == 1:
-            (one,) = identifiers
-            found = await self._knowing(one)
-            return {one: found} if found else {}
-        found_many = await self._know_each(list(identifiers))
-        return {one: known for one, known in zip(identifiers, found_many, strict=True) if known}
+        found = await asyncio.gather(*map(self._knowing, identifiers))
+        return {one: known for one, known in zip(identifiers, found, strict=True) if known}
 
     async def _know_each(self, identifiers: Sequence[str]) -> Sequence[Known | None]:
         async with reaching():
             found = await self._idents.find({"_id": {"$in": list(set(identifiers))}}).to_list(None)
         known = {document["_id"]: Known(document["cust"], document["ver"]) for document in found}
+        self._remember(known)
         return [known.get(one) for one in identifiers]
 
     async def learn(self, identifier: str, known: Known) -> None:
@@ -197,12 +207,17 @@ class MongoConversationStore:
 
     async def _learn_each(self, learned: Sequence[tuple[str, Known]]) -> Sequence[None]:
         """An upsert whose condition fails because we know better finds the `_id` taken: that is its answer."""
-        newest: dict[str, Known] = {}
-        for identifier, known in learned:
-            if identifier not in newest or newest[identifier].version < known.version:
-                newest[identifier] = known
+        fresh = [one for one in learned if self._newest.get(one[0], -1) < one[1].version]
+        newest = dict(sorted(fresh, key=lambda one: one[1].version))
         await bulk(self._idents, [_learn(identifier, known) for identifier, known in newest.items()])
+        self._remember(newest)
         return [None] * len(learned)
+
+    def _remember(self, known: Mapping[str, Known]) -> None:
+        for identifier, one in known.items():
+            self._newest[identifier] = max(one.version, self._newest.pop(identifier, -1))
+        while len(self._newest) > REMEMBERED:
+            self._newest.popitem(last=False)
 
     async def identifiers_of(self, customer: str) -> list[str]:
         async with reaching():
@@ -214,6 +229,8 @@ def _update(before: Conversation, after: Conversation, mark: bytes) -> Any:
     update: Document = {"$set": {**changes(before, after), "v": after.v, "w": mark}}
     if added := added_out(before, after):
         update["$push"] = {"out": {"$each": [out_document(item) for item in added]}}
+    elif before.out and not after.out:
+        update["$set"]["out"] = []
     return UpdateOne({"_id": before.id, "v": before.v}, update)
 
 

@@ -130,6 +130,12 @@ def decided(c: Conversation, queue: Queue, agents: Sequence[Agent], now: datetim
     return Give(tuple((one.id, _why(c, queue, one, len(asked))) for one in order), weight(c, queue), queue.offer_s)
 
 
+def anybody_free(queue: Queue, agents: Sequence[Agent]) -> bool:
+    """Whether there is room for the lightest conversation of the queue. If not, `decided` says Wait to every one of them."""
+    least = min((1, *queue.weights.values()))
+    return any(one.on and one.load + least <= one.capacity for one in agents)
+
+
 def _able(c: Conversation, queue: Queue, agents: Sequence[Agent], now: datetime) -> list[Agent]:
     """Those of the queue, or of the one it flows over to once it has waited too long, who have the skills; and of them those
     who speak the language, if anybody does."""

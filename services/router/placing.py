@@ -61,6 +61,7 @@ class _Batch:
             self._queues[one.leg.key].append(number)
         self._placed: dict[int, Placed] = {}
         self._touched: dict[str, Conversation] = {}
+        self._opened: dict[str, Conversation] = {}  # by this batch, and not changed since
         self._learned: dict[str, int] = {}
 
     async def run(self) -> list[Placed]:
@@ -68,7 +69,7 @@ class _Batch:
             await self._round(await self._holders())
         await self._driver.publish(self._touched.values())
         unsettled = {one.conversation.id for one in self._placed.values() if one.conversation.check}
-        await all_of(*(self._driver.reconcile(one) for one in sorted(unsettled)))
+        await all_of(*(self._driver.reconcile(one, opened=self._opened.get(one)) for one in sorted(unsettled)))
         return [self._placed[number] for number in range(len(self._inputs))]
 
     def _first(self, leg: str) -> Input:
@@ -126,6 +127,7 @@ class _Batch:
         after = await self._driver.open(change)
         if after is None:
             return False
+        self._opened[after.id] = after
         self._done(after, {leg: done})
         self._placer.remember(leg, after.id)
         return True
@@ -199,8 +201,10 @@ class _Batch:
         await step
 
     def _done(self, c: Conversation, done: dict[str, list[tuple[int, str]]]) -> None:
-        if c.out:  # also what a delivery before this one left unpublished
-            self._touched[c.id] = c
+        if self._opened.get(c.id) is not c:
+            self._opened.pop(c.id, None)
+            if c.out:  # also what a delivery before this one left unpublished
+                self._touched[c.id] = c
         for leg, numbers in done.items():
             for number, effect in numbers:
                 assert self._queues[leg].popleft() == number

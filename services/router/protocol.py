@@ -142,7 +142,8 @@ class Conversations:
                         await self.store.shorten(walk.leg, conversation.id)
                     return conversation
                 case Open(change):
-                    await self.open(change)
+                    if fresh := await self.open(change):
+                        await self.store.pull_out(fresh.id, fresh.out[-1].n)
                 case Attach(before, change):
                     if after := await self.change(before, change):
                         await self.publish((after,))
@@ -152,11 +153,12 @@ class Conversations:
                     walk = onwards
 
     async def open(self, change: Change) -> Conversation | None:
-        """The conversation as inserted, or None if there is one by now."""
+        """The conversation as inserted, or None if there is one by now. It is published; whoever reconciles it, which it waits
+        for, empties its outbox."""
         conversation = committed(change, self.now())
         if not await self.store.insert_if_absent(conversation):
             return None
-        await self.publish((conversation,))
+        await self._outbox.send(conversation.id, conversation.out)
         self.desk.kick(conversation.tenant, conversation.queue)
         return conversation
 
@@ -213,10 +215,11 @@ class Conversations:
 
     # -- reconcile
 
-    async def reconcile(self, conversation: str, *, force: bool = False) -> None:
-        """Level-triggered: compares the map with the conversations and does the next step until nothing is left to do."""
+    async def reconcile(self, conversation: str, *, force: bool = False, opened: Conversation | None = None) -> None:
+        """Level-triggered: compares the map with the conversations and does the next step until nothing is left to do. `opened`
+        is the conversation as this caller has just inserted and published it: then it is not read first."""
         while True:
-            c = await self.find(conversation)
+            c = opened or await self.find(conversation)
             if c is None or c.state == "closed":
                 return
             if c.state == "joined":
@@ -226,11 +229,12 @@ class Conversations:
                 continue
             if not (c.check or force):
                 return
-            if await self._step(c):
+            if await self._step(c, published=opened is not None):
                 return
+            opened = None
 
-    async def _step(self, c: Conversation) -> bool:
-        """One step of reconciliation; whether it was the last."""
+    async def _step(self, c: Conversation, *, published: bool) -> bool:
+        """One step of reconciliation; whether it was the last. `published`: its outbox, though it is not emptied."""
         now = self.now()
         known = await self.store.known([leg.party for leg in c.held])
         match decide.reconciled(c, known, now):
@@ -248,13 +252,14 @@ class Conversations:
                 elif not c.check:
                     return True
                 else:
-                    await self.publish((c,))
+                    if c.out and not published:
+                        await self._outbox.send(c.id, c.out)
                     return bool(await self.change(c, Change(self._settled(c, now))))
         return False
 
     def _settled(self, c: Conversation, now: datetime) -> Conversation:
-        """Nothing is left to reconcile. A leg that went elsewhere may not have arrived: then only `tend`, which looks, may put
-        the next look off."""
+        """Nothing is left to reconcile, and the outbox is published. A leg that went elsewhere may not have arrived: then only
+        `tend`, which looks, may put the next look off."""
         settled = replace(c, check=False, out=())
         due = self._arm(settled, now)
         if any(leg.moved for leg in c.legs):
@@ -274,9 +279,16 @@ class Conversations:
         """A map record. Also one that is known already: its first delivery may have been cut short."""
         await self.store.learn(identifier, known)
         for one in await self.store.open_holding(identifier):
-            record = [leg for leg in one.held if leg.party == identifier]
-            if record:
+            if any(leg.party == identifier for leg in one.held) and not await self._agrees(one):
                 await self.reconcile(one.id, force=True)
+
+    async def _agrees(self, c: Conversation) -> bool:
+        """Whether the conversation says of its legs what the map says. Then nothing is left to do: whoever opened, attached or
+        renamed left `check` until they had looked for another conversation of the customer."""
+        if c.check:
+            return False
+        known = await self.store.known([leg.party for leg in c.held])
+        return isinstance(decide.reconciled(c, known, self.now()), Meet)
 
     # -- timers
 

@@ -40,7 +40,8 @@ class ConversationStore(Protocol):
         ...
 
     async def cas(self, before: Conversation, after: Conversation) -> bool:
-        """Write what differs if the version is still that of `before`. New outbox items are added, old ones are not touched."""
+        """Write what differs if the version is still that of `before`. New outbox items are added and old ones not touched; if
+        none is new and `after` has none, the outbox is emptied: whoever asks for that has published all of `before`."""
         ...
 
     async def cas_many(self, pairs: Sequence[tuple[Conversation, Conversation]]) -> list[bool]:

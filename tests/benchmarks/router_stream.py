@@ -50,7 +50,7 @@ def handler(settings: CommonSettings, mongo: Mongo, store: MongoConversationStor
     parties, people = Parties(vault), People(mongo, vault)
     directory = Directory(lambda _tenant, _queue: QueueTimes(3600, None))
     wishes = Wishes(lambda c, leg: parties.open(c.tenant, leg.party, leg.who), 10)
-    clocks = [timers.SLA, timers.inactivity(timedelta(hours=72))]
+    clocks = [timers.SLA, timers.inactivity(timedelta(hours=72), wishes.closed)]
     conversations = Conversations(store, KafkaOutbox(publisher), NoDesk(), timers.armed(clocks), directory.opening)
     handoffs = Handoffs(conversations, directory, wishes, Links(offer_keys(RouterSettings(env="test")), "http://x/go/"))
     return CustomerEvents(conversations, directory, people, parties, handoffs, publisher, DeadLetters(publisher, "bench"))

@@ -117,6 +117,34 @@ async def test_the_outbox_is_added_to_by_whoever_sets_and_shortened_by_whoever_p
     assert (await only(store)).v == after.v
 
 
+async def test_whoever_has_published_all_empties_the_outbox_with_what_they_set(store: ConversationStore) -> None:
+    await store.insert_if_absent(conversation())
+    before = await only(store)
+    settled = committed(Change(replace(before, check=False, out=())), NOW)
+
+    assert await store.cas(before, settled)
+    assert (await only(store)).out == ()
+    assert not await store.cas(before, settled), "only at the version that was read"
+
+
+async def test_one_field_of_a_leg_is_written_beside_a_leg_that_is_added(store: ConversationStore) -> None:
+    await store.insert_if_absent(conversation())
+    before = await only(store)
+    moved = replace(before.legs[0], moved=Moved("c9", NOW, None), seen=before.legs[0].seen.plus("e2", 8), context={"a.b": "1"})
+    after = committed(Change(before.with_leg(moved).with_leg(leg("acme/y/1", "p2"))), NOW)
+
+    assert await store.cas(before, after)
+    assert await only(store) == after
+
+
+async def test_conversations_of_many_identifiers_are_found_at_once(store: ConversationStore) -> None:
+    await store.insert_if_absent(conversation("c1"))
+    await store.insert_if_absent(conversation("c2", legs=(leg("acme/y/1", "p2"), leg("acme/z/1", "p3"))))
+    found = await asyncio.gather(*(store.open_holding(party) for party in ("p3", "p1", "p4", "p2")))
+
+    assert [[c.id for c in one] for one in found] == [["c2"], ["c1"], [], ["c2"]]
+
+
 async def test_one_leg_is_written_without_the_others(store: ConversationStore) -> None:
     two = conversation(legs=(leg(), leg("acme/y/1", "p2")))
     await store.insert_if_absent(two)

@@ -137,7 +137,7 @@ STEPS = (
 # Rare ones, up to once in a thousand: where to begin, so that the search is short.
 BEGIN = {
     "due_put_off": 1250,
-    "join_forgets_moves": 900,
+    "join_forgets_moves": 1400,
     "map_no_version": 280,
     "no_need": 160,
     "no_reopen": 100,
