@@ -8,12 +8,12 @@ KAFKA ?= embedded
 KILLS ?= 0
 DUPLICATES ?= 10
 RATE ?= 0
-export PORT DATA MONGO
+export PORT DATA MONGO KAFKA
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: ## everything on this machine, with a story to watch: no Docker, no Java (ARGS=--once, PORT=, DATA=)
+demo: ## everything on this machine, with a story to watch: no Docker, no Java (ARGS=--once PORT= DATA= KAFKA= MONGO=)
 	@$(BOOT) demo && $(VENV)/python -m deploy.local.demo $(ARGS)
 
 test: ## all tests that need no Docker and no browser

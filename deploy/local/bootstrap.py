@@ -19,12 +19,13 @@ def newer_python() -> "str":
     """A Python on the PATH that is new enough, newest first; empty when there is none."""
     for minor in range(20, NEEDED[1] - 1, -1):
         found = shutil.which("python3.%d" % minor)
-        if found:
-            return found
+        if found and not subprocess.call([found, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+            return found  # and not only the name of one, as version managers leave it on the PATH
     return ""
 
 
 def refuse_old_python(target: str) -> None:
+    """`target` is of make."""
     here, found = "%d.%d" % sys.version_info[:2], newer_python()
     print(
         "HILO-002  This is Python %s; Hilo needs %d.%d or newer.%s"
@@ -67,7 +68,7 @@ def installed() -> "list[str]":
 
 def main(target: str) -> None:
     if sys.version_info < NEEDED:
-        refuse_old_python(target)
+        refuse_old_python("demo" if target == "demo" else "test")
     requirements = os.path.join(ROOT, "requirements", target + ".txt")
     wanted = marker(requirements)
     if wanted in installed():
@@ -76,7 +77,9 @@ def main(target: str) -> None:
     if not os.access(folder, os.W_OK):
         refuse_folder(folder, "demo" if target == "demo" else "test")
     began = time.time()
-    print("  … environment   .venv, from requirements/%s.txt (only the first time)" % target, flush=True)
+    if target == "demo":
+        print("Hilo demo. Nothing leaves this machine.\n")
+    print("  Installing requirements/%s.txt into .venv, only the first time ..." % target, flush=True)
     python = os.path.join(VENV, "bin", "python")
     if not os.path.exists(python):
         subprocess.check_call([sys.executable, "-m", "venv", VENV])
@@ -87,7 +90,9 @@ def main(target: str) -> None:
         # What is installed for development includes what the demo needs.
         both = [wanted] + ([marker(os.path.join(ROOT, "requirements", "demo.txt"))] if target == "dev" else [])
         file.write("\n".join(both))
-    print("  ✓ environment   %.1f s" % (time.time() - began), flush=True)
+    if target == "demo":  # the demo says the seconds on its list
+        with open(os.path.join(VENV, "hilo-first"), "w") as file:
+            file.write("%.1f" % (time.time() - began))
 
 
 def link_package() -> None:

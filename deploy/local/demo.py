@@ -1,16 +1,22 @@
 """`make demo`: everything on this machine, a story to watch, and at the end the account of what came and what became of it.
 
-python -m deploy.local.demo [--once]        PORT= (the console's) and DATA= come from the environment
+python -m deploy.local.demo [--once]        from the environment:
+PORT=8104                  the console's; all others are near it
+DATA=folder                keeps this run's files there, for reading
+KAFKA=host:9092            a broker of yours instead of the embedded one
+MONGO=mongodb://host/      a replica set of yours instead of the embedded one; in both the run cleans up after itself
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import termios
 import threading
@@ -23,7 +29,7 @@ from pathlib import Path
 import psutil
 import uvicorn
 
-from deploy.local import casa, setup
+from deploy.local import casa, own, setup
 from deploy.local.embedded import CannotStart
 from deploy.local.stack import ROOT, Ports, Stack
 from deploy.local.story import Story, clock
@@ -33,6 +39,7 @@ from services.ingest.settings import IngestSettings
 from services.simulator.app import Simulator, origins
 
 LEFTOVERS = "run.json"
+FIRST = Path(sys.prefix) / "hilo-first"  # bootstrap.py has just made the environment, and in so many seconds
 
 
 class Screen:
@@ -49,6 +56,8 @@ class Screen:
     def step(self, what: str, text: str, seconds: float | None = None) -> None:
         tick = "\033[32m✓\033[0m " if self.colour else "✓ " if self.terminal else ""
         took = f"{seconds:.1f} s" if seconds is not None else ""
+        if what == "services":  # the workers are ingest's
+            text = "  ".join(one for one in text.split() if one not in ("outbound", "media"))
         self.say(f"  {tick}{what:<13} {text:<46} {took:>7}".rstrip())
 
     def told(self, at: float, where: str, how: str, who: str, text: str) -> None:
@@ -60,54 +69,74 @@ class Screen:
 def data_folder() -> tuple[Path, bool]:
     """Where this run keeps its files, and whether they are meant to stay."""
     given = os.environ.get("DATA")
-    return (Path(given).expanduser(), True) if given else (ROOT / ".hilo", False)
+    return (Path(given).expanduser().absolute(), True) if given else (ROOT / ".hilo", False)
 
 
 def prepared(folder: Path) -> None:
-    """An empty folder that we may write to; what a killed run has left behind is stopped first."""
+    """An empty folder that we may write to; what a killed run has left behind is stopped and removed first."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "probe").write_text("")
         (folder / "probe").unlink()
+        _stop_leftovers(folder)
+        for name in ("broker", "mongod", "logs", "media", "broker.log", "mongod.log"):
+            place = folder / name
+            shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     except OSError as error:
-        import pwd
-
-        owner = folder if folder.exists() else folder.parent
-        name = pwd.getpwuid(owner.stat().st_uid).pw_name
-        shown = os.path.relpath(folder, ROOT) if folder.is_relative_to(ROOT) else str(folder)
-        raise CannotStart(
-            "005",
-            f"Cannot write to {shown} (it belongs to {name}).",
-            f'sudo chown -R "$USER" {shown}      or elsewhere:   make demo DATA=~/hilo-demo',
-        ) from error
-    _stop_leftovers(folder / LEFTOVERS)
-    for name in ("broker", "mongod", "logs", "media", "broker.log", "mongod.log"):
-        place = folder / name
-        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+        raise _unwritable(folder, error) from error
 
 
-def _stop_leftovers(file: Path) -> None:
-    """Processes of a run that was killed: only those with the very pid and start time that it wrote down."""
-    with contextlib.suppress(OSError, ValueError):
-        for pid, created in json.loads(file.read_text()):
+def _unwritable(folder: Path, error: OSError) -> CannotStart:
+    import pwd
+
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    name = pwd.getpwuid(there.stat().st_uid).pw_name
+    shown = os.path.relpath(folder, ROOT) if folder.is_relative_to(ROOT) else str(folder)
+    elsewhere = "make demo DATA=~/hilo-demo"
+    if isinstance(error, PermissionError):
+        mend = f'sudo chown -R "$USER" {shown}      or elsewhere:   {elsewhere}'
+        return CannotStart("005", f"Cannot write to {shown} (it belongs to {name}).", mend)
+    return CannotStart("005", f"Cannot write to {shown} ({error.strerror}).", f"Elsewhere:   {elsewhere}")
+
+
+def _stop_leftovers(folder: Path) -> None:
+    """What is left of a run that was killed: processes with the very pid and start time that it wrote down, whoever was
+    started on files in this folder, and what it made on a broker or database of the user's."""
+    for one in psutil.process_iter(["cmdline"]):
+        if {str(folder / "broker"), str(folder / "mongod")} & set(one.info["cmdline"] or ()):
+            _killed(one)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        left = json.loads((folder / LEFTOVERS).read_text())
+        for pid, created in left["processes"]:
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 if abs(process.create_time() - created) < 1:
-                    process.kill()
-                    process.wait(5)
-        file.unlink()
+                    _killed(process)
+        if left["own"]:
+            own.swept(*left["own"])
+    (folder / LEFTOVERS).unlink(missing_ok=True)
 
 
-def note_children(folder: Path) -> None:
-    mine = [(one.pid, one.create_time()) for one in psutil.Process().children(recursive=True)]
-    (folder / LEFTOVERS).write_text(json.dumps(mine))
+def _killed(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        process.kill()
+        process.wait(5)
+
+
+def number_of_port() -> int:
+    """PORT, if it leaves room for the others beside it."""
+    given = os.environ.get("PORT") or "8104"
+    if not given.isdecimal() or not 1027 <= int(given) <= 65513:
+        raise CannotStart("006", f"PORT={given} is no port from 1027 to 65513.", "make demo PORT=8204")
+    return int(given)
 
 
 class Demo:
     def __init__(self, screen: Screen, *, once: bool) -> None:
         self.screen, self.once = screen, once
         self.folder, self.kept = data_folder()
-        self.ports = Ports(int(os.environ.get("PORT") or 8104))
+        self.ports = Ports(number_of_port())
+        self.own = own.given()
         self.secrets = casa.Secrets()
         self.done = asyncio.Event()
         self.again = asyncio.Event()
@@ -116,6 +145,7 @@ class Demo:
         """Broker, mongod and services, with what each took."""
         python = f"{platform.python_version()}, {os.cpu_count()} cores, {psutil.virtual_memory().available / 1e9:.1f} GB free"
         self.screen.step("python", python)
+        self._environment()
         prepared(self.folder)
         self.ports.check()
         env = {
@@ -125,15 +155,41 @@ class Demo:
             "HILO_SMTP_TRUSTED_AUTH": "mx.hilo.test",
             "HILO_PROVIDER_ORIGINS": json.dumps(dict(origins(self.ports.of["simulator"]))),
         }
-        stack = Stack(self.folder, self.ports, mongo=os.environ.get("MONGO") or None, env=env, said=self.screen.step)
+        if self.own:
+            env |= own.apart(self.own)
+        broker = own.OwnBroker(self.own.kafka) if self.own and self.own.kafka else None
+        mongo = self.own.mongo if self.own else None
+        stack = Stack(self.folder, self.ports, broker=broker, mongo=mongo, env=env, said=self._started)
         try:
+            if mongo:
+                own.reached(mongo)
             stack.start()
             stack.start_services()
         except BaseException:
-            stack.stop()
+            self.stop(stack)
             raise
-        note_children(self.folder)
         return stack
+
+    def _environment(self) -> None:
+        """Told the first time only, by the seconds that bootstrap.py has left."""
+        with contextlib.suppress(OSError, ValueError):
+            seconds = float(FIRST.read_text())
+            FIRST.unlink()
+            packages = sum(1 for _ in importlib.metadata.distributions())
+            self.screen.step("environment", f".venv, {packages} packages (only the first time)", seconds)
+
+    def _started(self, what: str, text: str, seconds: float) -> None:
+        """Written down at once, so that the next run can stop what this one would leave if it were killed."""
+        mine = [(one.pid, one.create_time()) for one in psutil.Process().children(recursive=True)]
+        (self.folder / LEFTOVERS).write_text(json.dumps({"processes": mine, "own": self.own}))
+        self.screen.step(what, text, seconds)
+
+    def stop(self, stack: Stack) -> None:
+        """Everything, in reverse; nothing is left on a broker or database of the user's."""
+        stack.stop()
+        if self.own:
+            own.swept(*self.own)
+        (self.folder / LEFTOVERS).unlink(missing_ok=True)
 
     async def run(self, stack: Stack) -> int:
         """Set up the shop, play, and wait for keys. The exit code."""
@@ -183,13 +239,15 @@ class Demo:
             if self.once:
                 return code
             self.screen.say()
-            self.screen.say("  s story again   b browser   l logs   q quit" if self.screen.terminal else "  Ctrl+C stops it.")
+            if self.screen.terminal:
+                self.screen.say("  s story again   b browser   l logs   q quit")
             if not await self._told_to_play_again():
                 return code
 
     async def _balance(self, stack: Stack) -> LedgerReport:
         """The ledger, read from the topics once nothing is on its way any more."""
-        settings = IngestSettings(**stack.settings.model_dump(include={"env", "kafka", "mongo", "service_key"}))
+        same = {"env", "kafka", "kafka_prefix", "mongo", "mongo_prefix", "service_key"}
+        settings = IngestSettings(**stack.settings.model_dump(include=same))
         deadline = time.monotonic() + 20
         while True:
             report = await check(settings, casa.TENANT)
@@ -268,11 +326,13 @@ def keys(demo: Demo, stack: Stack, loop: asyncio.AbstractEventLoop, stop: thread
 
 def main(words: list[str]) -> int:
     screen = Screen()
-    once = "--once" in words
-    screen.say("Hilo demo. Nothing leaves this machine.")
-    screen.say()
-    demo = Demo(screen, once=once)
+    if not FIRST.exists():  # otherwise bootstrap.py has said so already
+        screen.say("Hilo demo. Nothing leaves this machine.")
+        screen.say()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # children have sessions of their own: nobody else stops them
+        signal.signal(number, signal.default_int_handler)
     try:
+        demo = Demo(screen, once="--once" in words)
         stack = demo.start()
     except CannotStart as error:
         print(error, file=sys.stderr)
@@ -284,13 +344,11 @@ def main(words: list[str]) -> int:
 
 def _watched(demo: Demo, stack: Stack, screen: Screen) -> int:
     """Run until the story is over, a key or a signal; then stop everything, whatever happened."""
-    import signal
-
     stop = threading.Event()
 
     async def run() -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, demo.done.set)
         if screen.terminal and sys.stdin.isatty() and not demo.once:
             threading.Thread(target=keys, args=(demo, stack, loop, stop), daemon=True).start()
@@ -301,8 +359,7 @@ def _watched(demo: Demo, stack: Stack, screen: Screen) -> int:
     finally:
         stop.set()
         began = time.monotonic()
-        stack.stop()
-        (demo.folder / LEFTOVERS).unlink(missing_ok=True)
+        demo.stop(stack)
         took = time.monotonic() - began
         if not demo.once:
             screen.say(f"  Stopping: services, mongod, broker … done in {took:.1f} s")
