@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from services.simulator.accounts import ChatAccount
 
+AGAIN_S = 1.0
+
 
 class Visitor:
     """Writes, keeps what was not acknowledged and sends it again after a break; reads on after the last number it saw."""
@@ -30,6 +32,7 @@ class Visitor:
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
+        self._retries: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -37,10 +40,10 @@ class Visitor:
             await self._connected.wait()
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
+        for task in filter(None, (self._task, *self._retries)):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     def _url(self) -> str:
         query = {"visitor": self.visitor, "after": str(self._after)}
@@ -66,6 +69,8 @@ class Visitor:
             case "accepted":
                 self._unsent.pop(frame["id"], None)
                 self.accepted.add(frame["id"])
+            case "retry" if frame["id"] in self._unsent:
+                self._later(frame["id"])
             case "welcome":
                 self._resume = frame.get("resume", "") or self._resume
             case "ping" if self._socket:
@@ -73,6 +78,19 @@ class Visitor:
         if isinstance(number := frame.get("n"), int) and number > self._after:
             self._after = number
             self.received.append(frame)
+
+    def _later(self, identifier: str) -> None:
+        """Say it again in a while, on whatever socket there is then."""
+
+        async def again() -> None:
+            await asyncio.sleep(AGAIN_S)
+            if self._socket and identifier in self._unsent:
+                with contextlib.suppress(ConnectionClosed):
+                    await self._socket.send(self._unsent[identifier])
+
+        task = asyncio.create_task(again())
+        self._retries.add(task)
+        task.add_done_callback(self._retries.discard)
 
     async def say(self, text: str, *, message_id: str | None = None) -> str:
         """Write; it counts as said once `accepted` holds the id."""
