@@ -37,7 +37,8 @@ def ledger_check(
             {"tenant": key[0], "channel": key[1], **dataclasses.asdict(balance)} for key, balance in report.channels.items()
         ]
         missing = [dataclasses.asdict(one) for one in report.missing]
-        print(json.dumps({"ok": report.ok, "channels": channels, "missing": missing}, default=str))
+        more = {name: getattr(report, name) for name in ("in_flight", "unanswered", "unreadable", "unbalanced")}
+        print(json.dumps({"ok": report.ok, "channels": channels, "missing": missing, **more}, default=str))
     else:
         print(render(report))
     if not report.ok:
