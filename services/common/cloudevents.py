@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from pydantic import ValidationError
@@ -73,27 +74,41 @@ class Record:
         return self._attributes
 
 
+Header = tuple[str, bytes]
+SPEC: Header = ("ce_specversion", b"1.0")
+JSON: Header = ("content-type", b"application/json")
+
+
+@lru_cache(maxsize=4096)
+def _constant(tenant: str, channel: str, account: str, name: str, origin: str) -> tuple[Sequence[Header], ...]:
+    """The headers that most events of an account share: what it is, whose it is, and where it is from."""
+    source = "/".join(filter(None, ("/hilo", tenant, channel, account)))
+    whose = [("ce_tenant", tenant), ("ce_channel", channel), ("ce_account", account)]
+    return (
+        (("ce_source", source.encode()), ("ce_type", name.encode())),
+        tuple((name, value.encode()) for name, value in whose if value or name == "ce_tenant"),
+        (("ce_origin", origin.encode()),),
+    )
+
+
 def encode(topic: str, event: Event[Data]) -> Record:
     """The event as a record for `topic`. Fields that have their default are left out of the value."""
-    attributes: list[tuple[str, str | None]] = [
-        ("ce_specversion", "1.0"),
-        ("ce_id", event.id),
-        ("ce_source", "/".join(filter(None, ("/hilo", event.tenant, event.channel, event.account)))),
-        ("ce_type", event.data.type),
-        ("ce_time", event.time.astimezone(UTC).isoformat().replace("+00:00", "Z")),
-        ("ce_tenant", event.tenant),
-        ("ce_channel", event.channel or None),
-        ("ce_account", event.account or None),
-        ("ce_partitionkey", event.key),
-        ("ce_origin", event.origin),
-        ("ce_traceparent", event.traceparent),
-        ("ce_customerid", event.customer_id),
-        ("ce_identityversion", None if event.identity_version is None else str(event.identity_version)),
+    what, whose, origin = _constant(event.tenant, event.channel, event.account, event.data.type, event.origin)
+    time = event.time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    key = event.key.encode()
+    headers = [
+        *(SPEC, ("ce_id", event.id.encode()), *what, ("ce_time", time.encode())),
+        *(*whose, ("ce_partitionkey", key), *origin),
     ]
-    headers = [(name, value.encode()) for name, value in attributes if value is not None]
-    headers.append(("content-type", b"application/json"))
-    value = event.data.model_dump_json(exclude_defaults=True).encode()
-    return Record(topic, event.key.encode(), value, headers)
+    if event.traceparent is not None:
+        headers.append(("ce_traceparent", event.traceparent.encode()))
+    if event.customer_id is not None:
+        headers.append(("ce_customerid", event.customer_id.encode()))
+    if event.identity_version is not None:
+        headers.append(("ce_identityversion", str(event.identity_version).encode()))
+    headers.append(JSON)
+    value = event.data.__pydantic_serializer__.to_json(event.data, exclude_defaults=True)
+    return Record(topic, key, value, headers)
 
 
 def resolved(record: Record, topic: str, customer_id: str | None, version: int | None) -> Record:

@@ -20,6 +20,7 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 NAMESPACE = uuid.UUID("0d3b7c3e-5a0b-5d0a-9c55-1f6a5d2b9a71")
+_NAMESPACE = NAMESPACE.bytes
 
 IdentifierKey = NewType("IdentifierKey", str)
 Strength = Literal["verified", "asserted", "claimed", "inferred"]
@@ -69,6 +70,10 @@ class Sender:
 def normalized(identifier: Identifier, region: str | None = None) -> Identifier:
     """The identifier in the form that is compared. Raises NotAnIdentifier. `region` reads national phone numbers; without
     one only international numbers are accepted, since guessing a country joins strangers."""
+    return replace(identifier, value=_normal(identifier, region))
+
+
+def _normal(identifier: Identifier, region: str | None) -> str:
     match identifier.scheme:
         case "tel":
             value = _phone(identifier.value, region)
@@ -78,7 +83,7 @@ def normalized(identifier: Identifier, region: str | None = None) -> Identifier:
             value = unicodedata.normalize("NFC", identifier.value.strip())
     if not value or len(value) > 512 or "\0" in value:
         raise NotAnIdentifier(f"a {identifier.scheme} identifier needs 1 to 512 characters and no NUL")
-    return replace(identifier, value=value)
+    return value
 
 
 @lru_cache(maxsize=65536)
@@ -123,8 +128,8 @@ def identifier_key(tenant_key: bytes, identifier: Identifier) -> IdentifierKey:
 
 def keyed(tenant_key: bytes, identifier: Identifier, region: str | None = None) -> Identifier:
     """The identifier normalized, with its key. Raises NotAnIdentifier."""
-    plain = normalized(identifier, region)
-    return replace(plain, key=identifier_key(tenant_key, plain))
+    plain = Identifier(identifier.scheme, _normal(identifier, region), identifier.scope)
+    return Identifier(plain.scheme, plain.value, plain.scope, identifier_key(tenant_key, plain))
 
 
 # -- ids --------------------------------------------------------------------------------------------------------------
@@ -132,8 +137,10 @@ def keyed(tenant_key: bytes, identifier: Identifier, region: str | None = None) 
 
 def _named(*parts: str | int) -> str:
     """uuid5, written out: the standard library's own spends most of its time on parsing and formatting."""
-    digest = hashlib.sha1(NAMESPACE.bytes + "\0".join(map(str, parts)).encode(), usedforsecurity=False).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=5))
+    digest = bytearray(hashlib.sha1(_NAMESPACE + "\0".join(map(str, parts)).encode(), usedforsecurity=False).digest())
+    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # version 5, the variant of RFC 9562
+    name = digest.hex()
+    return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:32]}"
 
 
 def event_id(tenant: str, channel: str, account: str, provider_id: str, kind: str, revision: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -67,7 +67,7 @@ def build(title: str, service: str, readiness: Readiness, *, description: str = 
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(_Measured, service=service, readiness=readiness)
+    app.add_middleware(Measured, service=service, readiness=readiness)
     return app
 
 
@@ -101,15 +101,32 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    log().error("request_failed", path=request.url.path, exc_type=type(error).__name__, exc_info=error)
+    return bug_response(request.url.path, error)
+
+
+def bug_response(path: str, error: Exception) -> JSONResponse:
+    """What is answered when our own code fails; it is logged here."""
+    log().error("request_failed", path=path, exc_type=type(error).__name__, exc_info=error)
     return problem_response(Problem(500, "bug", "This failed on our side and was recorded."))
 
 
-class _Measured:
-    """Plain ASGI: durations by route, security headers, and 503 for all but health until the process has started."""
+class Front:
+    """Plain ASGI: requests whose path begins with `prefix` go to `hot`, and everything else to the app."""
 
-    def __init__(self, app: ASGIApp, service: str, readiness: Readiness) -> None:
-        self._app, self._service, self._readiness = app, service, readiness
+    def __init__(self, prefix: str, hot: ASGIApp, app: ASGIApp) -> None:
+        self._prefix, self._hot, self._app = prefix, hot, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hot = scope["type"] == "http" and scope["path"].startswith(self._prefix)
+        await (self._hot if hot else self._app)(scope, receive, send)
+
+
+class Measured:
+    """Plain ASGI: durations by route, security headers, and 503 for all but health until the process has started. `route` is
+    the name of what Starlette has not routed."""
+
+    def __init__(self, app: ASGIApp, service: str, readiness: Readiness, route: str = "other") -> None:
+        self._app, self._service, self._readiness, self._route = app, service, readiness, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,16 +141,15 @@ class _Measured:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                names = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *((n, v) for n, v in SAFE_HEADERS if n not in names)]
+                message["headers"] = safe(message["headers"])
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            labels = (self._service, scope["method"], route, str(status))
-            metrics.HTTP_SECONDS.labels(*labels).observe(time.perf_counter() - began)
+            route = getattr(scope.get("route"), "path", self._route)
+            seconds = metrics.child(metrics.HTTP_SECONDS, self._service, scope["method"], route, str(status))
+            seconds.observe(time.perf_counter() - began)
 
 
 SAFE_HEADERS = (
@@ -142,3 +158,9 @@ SAFE_HEADERS = (
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+
+
+def safe(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers, with those of ours that are not among them."""
+    names = {name for name, _ in headers}
+    return [*headers, *(one for one in SAFE_HEADERS if one[0] not in names)]

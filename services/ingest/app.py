@@ -13,7 +13,7 @@ from services.common.media import FileMediaStore
 from services.common.mongo import Mongo
 from services.common.run import Process
 from services.common.vault import vault
-from services.common.web import Readiness
+from services.common.web import Front, Measured, Readiness
 from services.common.web import build as build_app
 from services.ingest.accounts import Accounts, Connected
 from services.ingest.api import accounts_router, channels_router
@@ -33,7 +33,7 @@ from services.ingest.journey_api import journey_router
 from services.ingest.mail_worker import Bounds, MailWorkers
 from services.ingest.settings import PORT, IngestSettings
 from services.ingest.smtp import MailDoor
-from services.ingest.webhooks import Webhooks
+from services.ingest.webhooks import PATH, PREFIX, Webhooks
 
 DESCRIPTION = "Where things come in: webhooks, mail, web chat, handoff links, journey events, accounts and dead letters."
 
@@ -63,7 +63,7 @@ def build(settings: IngestSettings, registry: Registry | None = None) -> Process
     mender = Mender(index, accounts, intake, publisher, partial(reading, mail))
 
     app = build_app("Hilo ingest", "ingest", readiness, description=DESCRIPTION)
-    app.router.routes[:0] = [*webhooks.routes(), *chat.routes(), *pages.routes(), *go.routes()]  # the hot ones first
+    app.router.routes[:0] = [*chat.routes(), *pages.routes(), *go.routes()]
     app.include_router(channels_router(auth, registry))
     app.include_router(accounts_router(auth, accounts, registry, settings, http))
     app.include_router(dead_router(auth, index, mender))
@@ -76,7 +76,7 @@ def build(settings: IngestSettings, registry: Registry | None = None) -> Process
         readiness=readiness,
         parts=(mongo, publisher, http, accounts, directory, fetches, intake, index, letters, chat, workers, mail),
         loops=(accounts.run, partial(fetches.run, intake), letters.run, chat.run),
-        app=app,
+        app=Front(PREFIX, Measured(webhooks, "ingest", readiness, PATH), app),
         port=settings.port or PORT,
     )
 

@@ -173,11 +173,11 @@ class Intake:
 
 
 def _count(channel: str, raw: Raw, outcome: Outcome) -> None:
-    metrics.INPUTS.labels(channel, raw.door, "taken").inc()
+    metrics.child(metrics.INPUTS, channel, raw.door, "taken").inc()
     counts = {"normalized": outcome.normalized, "quarantined": len(outcome.quarantined), "ignored": len(outcome.unused)}
     for became, count in counts.items():
         if count:
-            metrics.ITEMS.labels(channel, became).inc(count)
+            metrics.child(metrics.ITEMS, channel, became).inc(count)
     unknown = [one.kind for one in outcome.unused if not one.known]
     if unknown:
         metrics.UNKNOWN_KINDS.labels(channel).inc(len(unknown))

@@ -72,7 +72,7 @@ def journey_router(auth: Auth, journey: Journey, settings: IngestSettings) -> AP
         if "authorization" in headers or "webhook-signature" not in headers:
             tenant = tenant_of(await auth.requires("ingest")(request))
         try:
-            body = await read_body(request, settings.webhook_max_bytes, settings.webhook_body_s)
+            body = await read_body(request.receive, request.headers, settings.webhook_max_bytes, settings.webhook_body_s)
         except Turned as turned:
             raise turned.problem from turned
         taken = await journey.take(Told(body, headers, datetime.now(UTC), tenant, account))

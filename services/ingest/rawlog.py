@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.common import topics
@@ -20,6 +23,7 @@ from services.common.cloudevents import Record, Unreadable
 from services.common.events import Origin
 from services.common.identifiers import dead_id, input_id
 from services.ingest.contract import Account, Item, Outcome, Quarantined, Raw, Secret
+from services.ingest.stored import secret_fields
 
 TYPE = "hilo.input.received.v1"
 INPUT, VERDICT, ITEM = "hilo_input", "hilo_verdict", "hilo_item"
@@ -106,8 +110,11 @@ class Logged:
 
 def secrets_of(account: Account) -> frozenset[str]:
     """Every value of every secret of an account."""
-    fields = (getattr(account, name) for name in type(account).model_fields)
+    fields = (getattr(account, name) for name in _secret_fields(type(account)))
     return frozenset(value for one in fields if isinstance(one, Secret) for value in one.all())
+
+
+_secret_fields = cache(secret_fields)
 
 
 def came(raw: Raw, secrets: Collection[str]) -> dict[str, Any]:
@@ -146,44 +153,58 @@ def paths(quarantined: Sequence[Quarantined]) -> list[str]:
 
 
 def verdict(outcome: Outcome) -> Verdict:
-    passed: dict[tuple[str, str], int] = {}
-    for one in outcome.unused:
-        key = (plain(one.kind, 200), plain(one.reason, 300))
-        passed[key] = passed.get(key, 0) + 1
-    return Verdict(
-        items=outcome.items,
-        normalized=outcome.normalized,
-        event_ids=tuple(event.id for event in outcome.events),
-        fetches=tuple(plain(fetch.id, 2000) for fetch in outcome.fetches),
-        quarantined=tuple(
-            SetAside(path=path, kind=plain(one.kind, 200), reason=plain(one.reason, 300))
+    return Verdict.model_validate(_verdict(outcome))
+
+
+def _verdict(outcome: Outcome) -> dict[str, Any]:
+    """In the shape of Verdict, without what is empty: most inputs are one item that became one event."""
+    found: dict[str, Any] = {"items": outcome.items, "normalized": outcome.normalized}
+    if outcome.events:
+        found["event_ids"] = [event.id for event in outcome.events]
+    if outcome.fetches:
+        found["fetches"] = [plain(fetch.id, 2000) for fetch in outcome.fetches]
+    if outcome.quarantined:
+        found["quarantined"] = [
+            {"path": path, "kind": plain(one.kind, 200), "reason": plain(one.reason, 300)}
             for path, one in zip(paths(outcome.quarantined), outcome.quarantined, strict=True)
-        ),
-        ignored=tuple(Passed(kind=kind, reason=reason, count=count) for (kind, reason), count in passed.items()),
-    )
+        ]
+    if outcome.unused:
+        passed = Counter((plain(one.kind, 200), plain(one.reason, 300)) for one in outcome.unused)
+        found["ignored"] = [{"kind": kind, "reason": reason, "count": count} for (kind, reason), count in passed.items()]
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _constant(tenant: str, channel: str, account: str, origin: str) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    """The key of an account's inputs, and the headers that they share."""
+    key = f"{tenant}/{channel}/{account}"
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_source": f"/hilo/{key}",
+        "ce_type": TYPE,
+        "ce_tenant": tenant,
+        "ce_channel": channel,
+        "ce_account": account,
+        "ce_partitionkey": key,
+        "ce_origin": origin,
+    }
+    return key.encode(), tuple((name, value.encode()) for name, value in attributes.items())
 
 
 def record(channel: str, account: Account, raw: Raw, outcome: Outcome, origin: Origin = "live") -> Record:
     """The input as hilo.raw keeps it."""
-    key = f"{account.tenant}/{channel}/{account.id}"
+    key, constant = _constant(account.tenant, channel, account.id, origin)
     received = raw.received_at.isoformat()
     identifier = input_id(account.tenant, channel, account.id, raw.door, received, hashlib.sha256(raw.body).hexdigest())
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": identifier,
-        "ce_source": f"/hilo/{key}",
-        "ce_type": TYPE,
-        "ce_time": received.replace("+00:00", "Z"),
-        "ce_tenant": account.tenant,
-        "ce_channel": channel,
-        "ce_account": account.id,
-        "ce_partitionkey": key,
-        "ce_origin": origin,
-        "content-type": raw.headers.get("content-type", "application/octet-stream"),
-        INPUT: json.dumps(came(raw, secrets_of(account)), ensure_ascii=False),
-        VERDICT: verdict(outcome).model_dump_json(exclude_defaults=True),
-    }
-    return Record(topics.RAW.name, key.encode(), raw.body, [(name, value.encode()) for name, value in attributes.items()])
+    headers = [
+        *constant,
+        ("ce_id", identifier.encode()),
+        ("ce_time", received.replace("+00:00", "Z").encode()),
+        ("content-type", raw.headers.get("content-type", "application/octet-stream").encode()),
+        (INPUT, orjson.dumps(came(raw, secrets_of(account)))),
+        (VERDICT, orjson.dumps(_verdict(outcome))),
+    ]
+    return Record(topics.RAW.name, key, raw.body, headers)
 
 
 def slice_of(quarantined: Quarantined) -> bytes:

@@ -1,30 +1,34 @@
 """The one webhook route: find the account, read within bounds, handshake, signature, onto the log, answer.
 
-A plain Starlette route, since this is the hot path: FastAPI's own layer costs as much again as all of it.
+Bare ASGI in front of the FastAPI app, since this is the hot path: the layers of FastAPI and Starlette cost as much again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from services.common import metrics
 from services.common.errors import Away, Poison, Problem
 from services.common.logs import log
-from services.common.web import problem_response
+from services.common.web import bug_response, problem_response
 from services.ingest.accounts import AccountBroken, Accounts, Connected
 from services.ingest.contract import Channel, Raw, Registry, Reply, Webhook, admit
 from services.ingest.intake import Intake
 from services.ingest.settings import IngestSettings
 
-PATHS = ("/webhooks/{channel}/{account}", "/webhooks/{channel}/{account}/{door}")
+PREFIX = "/webhooks/"
+PATH = PREFIX + "{channel}/{account}"  # and perhaps /{door}
+METHODS = ("GET", "HEAD", "POST")
 RETRY_S = 2
+PLAIN, TAKEN = Reply(), Response()
 
 
 class Turned(Exception):
@@ -48,55 +52,69 @@ def door_of(channel: Channel[Any], name: str | None) -> str | None:
     return name if name in doors else None
 
 
-async def read_body(request: Request, limit: int, seconds: float) -> bytes:
+def address_of(path: str) -> tuple[str, str, str | None]:
+    """Channel, account and door of a path. Raises Turned."""
+    match path.removeprefix(PREFIX).split("/"):
+        case [channel, account] if channel and account:
+            return channel, account, None
+        case [channel, account, door] if channel and account and door:
+            return channel, account, door
+    raise Turned("unknown_account", Problem(404, "http", "Not Found"))
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> bytes:
     """The body, in pieces and never more than `limit` of it. Raises Turned: 413 before it is read, where its length is said;
     408 for one that does not come; 415 for a compressed one, which could be a thousand times as long as it looks."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise Turned("encoded", Problem(415, "content_encoding", "Send the body without Content-Encoding."))
-    too_large = Turned("too_large", Problem(413, "body_too_large", f"The body may have {limit} bytes."))
-    length = request.headers.get("content-length", "0")
+    length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > limit:
-        raise too_large
+        raise _too_large(limit)
     pieces: list[bytes] = []
     size, more = 0, True
     try:
         async with asyncio.timeout(seconds):
             while more:
-                message = await request.receive()
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Turned("disconnected", Problem(400, "disconnected", "The body did not arrive."))
                 pieces.append(message.get("body", b""))
                 size, more = size + len(pieces[-1]), message.get("more_body", False)
                 if size > limit:
-                    raise too_large
+                    raise _too_large(limit)
     except TimeoutError:
         raise Turned("slow", Problem(408, "body_slow", "The body did not arrive in time.")) from None
-    return b"".join(pieces)
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
 
-def raw_of(request: Request, body: bytes, door: str, public_url: str) -> Raw:
+def _too_large(limit: int) -> Turned:
+    return Turned("too_large", Problem(413, "body_too_large", f"The body may have {limit} bytes."))
+
+
+def raw_of(scope: Scope, headers: Mapping[str, str], body: bytes, door: str, public_url: str) -> Raw:
     """The request as the provider made it: its own address, which a signature may cover, and not what a proxy or the Host
     header say it is."""
-    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    query: bytes = request.scope["query_string"]
+    path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
     return Raw(
         body=body,
-        headers=_headers(request),
-        query=dict(request.query_params),
-        method=request.method,
-        url=public_url + path.partition(b"?")[0].decode("latin-1") + ("?" + query.decode("latin-1") if query else ""),
+        headers=headers,
+        query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
+        method=scope["method"],
+        url=f"{public_url}{path}?{query}" if query else public_url + path,
         received_at=datetime.now(UTC),
         door=door,
     )
 
 
-def _headers(request: Request) -> dict[str, str]:
+def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Repeated headers joined by commas, as HTTP means them: a second signature does not replace the first unseen. Headers
     named `hilo-` are what the core says to channels; nobody says them from outside."""
     found: dict[str, str] = {}
-    for name, value in request.headers.items():
-        if not name.startswith("hilo-"):
-            found[name] = f"{found[name]}, {value}" if name in found else value
+    for key, value in pairs:
+        if not key.startswith(b"hilo-"):
+            name, text = key.decode("latin-1"), value.decode("latin-1")
+            found[name] = f"{found[name]}, {text}" if name in found else text
     return found
 
 
@@ -118,37 +136,44 @@ class Webhooks:
         self._settings, self._registry, self._accounts, self._intake = settings, registry, accounts, intake
         self._in_flight = 0
 
-    def routes(self) -> list[Route]:
-        return [Route(path, self.answer, methods=["GET", "POST"]) for path in PATHS]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(scope, receive)
+        await response(scope, receive, send)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Never 2xx for what is not on the log, but for a handshake, which tells us nothing."""
-        began = time.perf_counter()
-        name, account, door = (request.path_params.get(part) for part in ("channel", "account", "door"))
-        label = name if name in self._registry.channels or name in self._registry.broken else "unknown"
+        began, label = time.perf_counter(), "unknown"
         self._in_flight += 1
         try:
+            name, account, door = address_of(scope["path"])
+            label = name if name in self._registry.channels or name in self._registry.broken else label
+            if scope["method"] not in METHODS:
+                raise Turned("method", Problem(405, "http", "Method Not Allowed"))
             if self._in_flight > self._settings.webhook_in_flight:
                 raise away("overload", "There is more to do than can be done at once; try again.")
-            response = await self._taken(request, str(name), str(account), door)
+            return await self._taken(scope, receive, name, account, door)
         except Turned as turned:
             metrics.INPUTS.labels(label, "webhook", turned.outcome).inc()
-            response = problem_response(turned.problem)
+            return problem_response(turned.problem)
+        except Exception as error:
+            return bug_response(scope["path"], error)
         finally:
             self._in_flight -= 1
-            metrics.ANSWER_SECONDS.labels(label).observe(time.perf_counter() - began)
-        return response
+            metrics.child(metrics.ANSWER_SECONDS, label).observe(time.perf_counter() - began)
 
-    async def _taken(self, request: Request, name: str, account: str, door: str | None) -> Response:
+    async def _taken(self, scope: Scope, receive: Receive, name: str, account: str, door: str | None) -> Response:
         sharing, door_name = await self._find(name, account, door)
-        body = await read_body(request, self._settings.webhook_max_bytes, self._settings.webhook_body_s)
-        raw = raw_of(request, body, door_name, self._settings.public_url)
+        headers = headers_of(scope["headers"])
+        body = await read_body(receive, headers, self._settings.webhook_max_bytes, self._settings.webhook_body_s)
+        raw = raw_of(scope, headers, body, door_name, self._settings.public_url)
         reply, keep = self._admitted(sharing[0], raw)
         if keep:
             await self._kept(sharing, raw)
         else:
             outcome = "refused" if reply.status == 401 else "handshake"
             metrics.INPUTS.labels(name, door_name, outcome).inc()
+        if reply == PLAIN:
+            return TAKEN
         if reply.status == 401:
             return problem_response(Problem(401, "signature_wrong", reply.body.decode(errors="replace")))
         return Response(reply.body, reply.status, dict(reply.headers), reply.media_type if reply.body else None)

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
 
 JSON = Any
 Moment = Annotated[datetime, AfterValidator(lambda at: at if at.tzinfo else at.replace(tzinfo=UTC))]
@@ -66,6 +68,12 @@ class Raw:
     def json(self) -> JSON:
         """The document. Half of a surrogate pair (an emoji cut in two) becomes U+FFFD: no UTF-8 could carry it further."""
         try:
+            return from_json(self.body)
+        except ValueError:  # half a pair among other things, of which the standard library reads some
+            return self._lenient()
+
+    def _lenient(self) -> JSON:
+        try:
             document = json.loads(self.body)
             return _whole(document) if _HALF.search(self.body) else document
         except (ValueError, RecursionError) as error:
@@ -91,7 +99,14 @@ class Item:
     broken: str | None = None
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=4096)
+def _steps(path: str) -> tuple[tuple[str, int | None], ...]:
+    """The names in a path, each with the number that it is in a list."""
+    names = filter(None, path.replace("]", "").replace("[", ".").split("."))
+    return tuple((name, int(name) if name.isdecimal() else None) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A place in an untrusted document. Its methods never raise: what has the wrong shape becomes a broken item."""
 
@@ -100,29 +115,27 @@ class Node:
 
     def get(self, path: str) -> JSON:
         here = self.value
-        for step in filter(None, path.replace("]", "").replace("[", ".").split(".")):
+        for name, number in _steps(path):
             if isinstance(here, dict):
-                here = here.get(step)
-            elif isinstance(here, list) and step.isdecimal() and int(step) < len(here):
-                here = here[int(step)]
+                here = here.get(name)
+            elif isinstance(here, list) and number is not None and number < len(here):
+                here = here[number]
             else:
                 return None
         return here
 
-    def walk(self, path: str) -> Iterator[Node]:
+    def walk(self, path: str) -> Iterable[Node]:
         """Every place under `path`; `[]` stands for each element of a list. Absent is nothing, misshapen is a broken node."""
         head, bracket, rest = path.partition("[]")
         value, where = self.get(head), self._under(head)
         if value is None:
-            return
+            return ()
         if not bracket:
-            yield Node(value, where)
-        elif not isinstance(value, list):
-            yield Node(_Broken(f"expected a list, found {type(value).__name__}", value), where)
-        else:
-            for index, element in enumerate(value):
-                place = Node(element, f"{where}[{index}]")
-                yield from place.walk(rest.removeprefix(".")) if rest else (place,)
+            return (Node(value, where),)
+        if not isinstance(value, list):
+            return (Node(_Broken(f"expected a list, found {type(value).__name__}", value), where),)
+        places = (Node(element, f"{where}[{index}]") for index, element in enumerate(value))
+        return (found for place in places for found in place.walk(rest.removeprefix("."))) if rest else places
 
     def item(self, kind: str | None, *, around: JSON = None, to: JSON = None) -> Item:
         """This place as an item of `kind`; `around` is what it needs from outside, found as `around` in its model."""
@@ -154,7 +167,7 @@ class Node:
             yield self.item(None)
 
     def _under(self, name: str) -> str:
-        return ".".join(filter(None, (self.path, name)))
+        return f"{self.path}.{name}" if self.path and name else self.path or name
 
 
 @dataclass(frozen=True)

@@ -87,15 +87,16 @@ def normalize(channel: Channel[Any], accounts: Sequence[Account], raw: Raw, tena
     if not items:  # providers test a webhook with an empty list; the ledger counts it all the same
         outcome.items = 1
         outcome.unused.append(Unused("empty", "nothing in it", known=True))
+    reading = _Reading(channel, accounts, raw, tenant_key, outcome)
     for place, item in enumerate(items):
         outcome.items += 1
-        _Reading(channel, accounts, raw, tenant_key, outcome).item(item, place)
+        reading.item(item, place)
     return outcome
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """One item on its way into the outcome; it touches nothing else of it."""
+    """Items on their way into the outcome, one by one."""
 
     channel: Channel[Any]
     accounts: Sequence[Account]
