@@ -41,10 +41,11 @@ class PartBody(_Body):
 
 
 class _Seen(_Body):
-    """What the caller knows: the conversation's version, or the entry of the last message on the screen."""
+    """What the caller knows: the conversation's version, or the entry of the customer's last message on the screen. With
+    both, `version` only says which colleagues' answers were seen: it is no conflict that something else happened since."""
 
     version: int | None = None
-    saw: str | None = Field(None, max_length=64, description="Entry id of the last message that was seen")
+    saw: str | None = Field(None, max_length=64, description="Entry id of the customer's last message that was seen")
 
 
 class _MustHaveSeen(_Seen):
@@ -126,6 +127,7 @@ class Done(BaseModel):
 
 class Queued(Done):
     outbound_id: str
+    by: str = ""
     not_before: datetime | None = None
 
 

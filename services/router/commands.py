@@ -32,7 +32,8 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks for what, once. `version` or `saw` (the entry of the last message on the screen) says what they know."""
+    """Who asks for what, once. `version` or `saw` (the entry of the customer's last message on the screen) says what they
+    know; with both, `saw` speaks for the customer's messages and `version` for colleagues' answers alone."""
 
     tenant: str
     conversation: str
@@ -88,7 +89,7 @@ class Commands:
                 if c.assignment and after.assignment is None:
                     await self.conversations.desk.release(c.assignment.reservation)
                 return result
-            if request.version is not None:
+            if request.version is not None and request.saw is None:
                 raise lost(await self.read(request.tenant, request.conversation))
         raise Problem(503, "busy", "Others change this conversation all the time; try again.", retry_after=1)
 
@@ -135,7 +136,7 @@ class Commands:
                 change = self.wishes.granted(change, handoff.answered(change.after, leg, now, request.by), now)
             change = sending.queued(change, draft, now)
             not_before = draft.not_before.isoformat() if draft.not_before else None
-            return change, {"outbound_id": draft.id, "not_before": not_before}
+            return change, {"outbound_id": draft.id, "not_before": not_before, "by": request.by.id}
 
         return await self.carry_out(request, decide)
 
@@ -267,12 +268,19 @@ def judged(c: Conversation, request: Request) -> None:
         raise Problem(
             409, "joined", "This conversation was joined to another.", joined_into=c.into, version=c.v, current=_current(c)
         )
-    if request.version is not None and request.version != c.v:
+    if request.version is not None and (request.version != c.v if request.saw is None else _answered_since(c, request)):
         raise lost(c)
     if request.saw is not None and any(leg.wait and leg.last_entry not in (None, request.saw) for leg in c.held):
         newest = max((leg for leg in c.held if leg.last), key=lambda leg: leg.last or c.opened, default=None)
         if newest and newest.last_entry != request.saw:
             raise lost(c)
+
+
+def _answered_since(c: Conversation, request: Request) -> bool:
+    """Whether somebody else has written to the customer after the version that the caller knows."""
+    known = request.version or 0
+    answers = (one.result for one in c.commands if one.result.get("outbound_id"))
+    return any(one["version"] > known and one.get("by") not in (None, request.by.id) for one in answers)
 
 
 def lost(c: Conversation) -> Problem:

@@ -123,7 +123,8 @@ class Invitations:
                 raise Problem(409, step.reason, REFUSALS.get(step.reason, ""))
             change = self._commands.wishes.granted(Change(c), step, now)
             told = change.after.handoff
-            return change, {"state": told.state if told else None, "outbound_id": told.waits_for if told else None}
+            sending = told.waits_for if told else None
+            return change, {"state": told.state if told else None, "outbound_id": sending, "by": request.by.id}
 
         return await self._commands.carry_out(request, decision)
 
@@ -148,7 +149,7 @@ class Invitations:
                 raise lost(now_there)  # another draft or another post came meanwhile, which nobody has read
             return decide(now_there, platform, now)
 
-        return await self._step(replace(request, version=None) if brought else request, decided)
+        return await self._step(replace(request, version=None) if brought and not request.saw else request, decided)
 
     async def _platform(self, c: Conversation, wish: Invitation) -> tuple[Platform | None, bool]:
         """The platform's private reply, if it has one, with its leg in this conversation, so that the message and the answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from services.timeline.console.answers import page
 from services.timeline.console.backends import Backends, Shown, addresses, identifiers
 from services.timeline.console.entrance import Page
 from services.timeline.console.inbox import PAGE, Lists, cursor_of, view_of
-from services.timeline.console.panels import clocks, initials, name_of, panel
+from services.timeline.console.panels import Panel, clocks, initials, name_of, panel
 from services.timeline.console.places import Place, beginnings, chosen, elsewhere, places
 from services.timeline.console.render import Words, render, utcnow
 from services.timeline.console.session import Signed
@@ -53,13 +53,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a command was not carried out, shown where it was given (`at`). `theirs` is what somebody else wrote first."""
+    """Why a command was not carried out, shown where it was given (`at`). `theirs` is what somebody else wrote first; who
+    goes on all the same has seen `version` and `saw`."""
 
     kind: str
     at: str = "composer"
     detail: str = ""
     found: tuple[Mapping[str, Any], ...] = ()
     version: int = 0
+    saw: str = ""
     joined: str = ""
     theirs: EntryView | None = None
 
@@ -96,6 +98,7 @@ class Cases:
         case = await self._values(request, signed, found)
         side = request.url.path.endswith("/details")
         values |= case | await self._composer(request, signed, found, case, written)
+        trouble = _where_it_shows(trouble, case["panel"])
         values |= {"trouble": trouble, "pane": "side" if side else "main", "current": found.id, "forms": written.forms}
         status = 200 if trouble is None else STATUS.get(trouble.kind, 400)
         return page(render("inbox.html", signed.lang, signed.theme, values), status)
@@ -193,6 +196,12 @@ class Cases:
             return addresses(await self.backends.customer(signed, found.head.customer_id))
         except Away:
             return []
+
+
+def _where_it_shows(trouble: Trouble | None, panel: Panel | None) -> Trouble | None:
+    """The form that a stale page gave may not be there any more; then what went wrong is said above the thread."""
+    here = {"composer", "bar", *(("panel", panel.step.replace("_", "-")) if panel else ())}
+    return trouble if trouble is None or trouble.at in here else replace(trouble, at="bar")
 
 
 def targets(channels: Sequence[ChannelView]) -> list[str]:

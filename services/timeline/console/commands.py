@@ -189,7 +189,9 @@ def trouble(answer: Answer, at: str, t: reasons.Text) -> Trouble:
         return Trouble("joined", at, joined=str(into))
     current = told.get("current")
     if told.get("code") == "version_lost" and isinstance(current, dict):
-        return Trouble("conflict", at, version=int(current.get("version", 0)))
+        heard = [leg for leg in current.get("legs", ()) if leg.get("held") and leg.get("last_message")]
+        newest: dict[str, Any] = max(heard, key=lambda leg: leg.get("last_received_at") or "", default={})
+        return Trouble("conflict", at, version=int(current.get("version", 0)), saw=str(newest.get("last_message", "")))
     return Trouble("not_allowed", at, detail=reasons.refusal(told, answer.status, t))
 
 
@@ -209,16 +211,14 @@ def said(form: FormData, name: str) -> str:
     return str(form.get(name, "")).strip()
 
 
-def _number(form: FormData, name: str) -> dict[str, int]:
-    value = said(form, name)
-    return {name: int(value)} if value.isascii() and value.isdigit() and len(value) < 16 else {}
-
-
 def _seen(form: FormData) -> dict[str, Any]:
-    """What the agent saw: the version that they answer to all the same, else the last message on the screen."""
-    if anyway := _number(form, "anyway"):
-        return {"version": anyway["anyway"]}
-    return {"saw": said(form, "saw")} if said(form, "saw") else _number(form, "version")
+    """What the agent saw: the customer's last message, and by the version what colleagues had answered; of a conflict that
+    they answer to all the same, what it showed."""
+    version, _, saw = said(form, "anyway").partition(" ")
+    if not version:
+        version, saw = said(form, "version"), said(form, "saw")
+    found: dict[str, Any] = {"version": int(version)} if version.isascii() and version.isdigit() and len(version) < 16 else {}
+    return {**found, "saw": saw} if 0 < len(saw) <= 64 else found
 
 
 def _parts(form: FormData, name: str) -> list[dict[str, str]]:
