@@ -245,7 +245,7 @@ def _updated(root: Node, absorbing: Sequence[Node], keys: Iterable[str], lessons
         worker=hand.worker,
         written=hand.now,
         keys=tuple(sorted({*moved, *(key for left in waiting for key in left.keys)})),
-        changes=(*(one for left in waiting for one in left.changes), *changes),
+        changes=tuple(dict.fromkeys((*(one for left in waiting for one in left.changes), *changes))),
         stands_for=tuple(left.id for left in waiting),
     )
     if entry.keys or entry.changes:

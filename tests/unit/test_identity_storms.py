@@ -81,3 +81,17 @@ async def test_workers_that_meet_at_one_hub_all_come_through() -> None:
     found = customers_of(graph)
 
     assert len(found) == len(set(found.values())) == 401
+
+
+async def test_what_many_dead_workers_left_grows_by_what_each_of_them_learned_and_no_more() -> None:
+    """Each stands for all that the others left; what they say in common is said once."""
+    graph = MemoryGraph()
+    for number in range(16):
+        linker = Linker(graph, Rules(), f"w{number}", lambda: 1)  # dies before it tells anybody
+        await linker.learn([meets(number % 4, USER)])
+    [root] = [one for one in roots(graph) if "hub" in one.component.members]
+    said = {change for entry in root.outbox for change in entry.changes}
+
+    assert len(root.outbox) >= 10
+    assert all(len(entry.changes) == len(set(entry.changes)) for entry in root.outbox)
+    assert max(len(entry.changes) for entry in root.outbox) <= len(said) < 40
