@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 import time
 import uuid
 
-from deploy.local.embedded import CannotStart, free_port, listening
+from deploy.local.embedded import CannotStart, free_port
+from services.common.errors import BrokerAway
+from services.common.kafka import create_topics
+from services.common.settings import CommonSettings
 
 IMAGE = "apache/kafka:4.3.1"
 
@@ -23,24 +28,23 @@ class ApacheBroker:
     def servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, wait_s: float = 180) -> None:
         if not self._made:
             _docker("create", "--name", self._name, "-p", f"127.0.0.1:{self.port}:{self.port}", *self._environment(), IMAGE)
             self._made = True
         _docker("start", self._name)
-        deadline = time.monotonic() + 60
-        while not (listening(self.port) and self._answers()):
+        deadline = time.monotonic() + wait_s
+        while not self._answers():
             if time.monotonic() > deadline:
                 raise CannotStart("009", "Apache Kafka did not start.", f"docker logs {self._name}")
             time.sleep(0.2)
 
     def _answers(self) -> bool:
-        """The port is forwarded before the broker listens; its own tool tells."""
-        script = f"/opt/kafka/bin/kafka-broker-api-versions.sh --bootstrap-server localhost:{self.port}"
-        return (
-            subprocess.run(["docker", "exec", self._name, "bash", "-c", script], capture_output=True, check=False).returncode
-            == 0
-        )
+        """The port is forwarded before the broker listens, and it listens before it knows its topics."""
+        with contextlib.suppress(BrokerAway):
+            asyncio.run(create_topics(CommonSettings(env="test", kafka=self.servers), ()))
+            return True
+        return False
 
     def _environment(self) -> list[str]:
         values = {

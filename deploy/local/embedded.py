@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251  # speaks for members that cannot any more
 from aiokafka.errors import KafkaError  # noqa: TID251
 from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251
@@ -84,11 +85,20 @@ class _Child:
                 self.command(), stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
         deadline = time.monotonic() + wait_s
-        while not listening(self.port):
+        while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise self.failed(self.log.read_text(errors="replace")[-4000:])
             time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        """Our own process, and not somebody else's whose answers would be taken for ours."""
+        if not listening(self.port):
+            return False
+        with contextlib.suppress(psutil.Error):
+            found = psutil.Process(self.pid).net_connections("tcp")
+            return any(one.status == psutil.CONN_LISTEN and one.laddr.port == self.port for one in found)
+        return False
 
     def failed(self, output: str) -> CannotStart:
         return CannotStart("009", f"{self.name} did not start.", f"See {self.log}")

@@ -299,4 +299,4 @@ class Stack:
 
 
 def _preferred(port: int) -> int:
-    return port if not listening(port) else free_port()
+    return port if is_free(port) else free_port()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.embedded import CannotStart, free_port, is_free
+from deploy.local.embedded import CannotStart, EmbeddedMongod, free_port, is_free
 from deploy.local.stack import Stack, free_ports
 from tests.waiting import until
 
@@ -39,7 +39,7 @@ async def test_a_service_that_was_killed_is_started_again_and_gets_its_partition
 
 async def test_a_service_that_dies_while_it_starts_is_started_again(stack: Stack) -> None:
     starting = asyncio.create_task(asyncio.to_thread(stack.start_services, 90, ["identity"]))
-    await until(lambda: "identity" in stack.services)
+    await until(lambda: "identity" in stack.services and stack.services["identity"].process)
     stack.services["identity"].kill()
     await starting
 
@@ -70,3 +70,11 @@ def test_a_port_from_which_somebody_is_connected_is_not_free() -> None:
         client.connect(server.getsockname())
 
         assert not is_free(port)
+
+
+def test_a_server_of_somebody_else_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        mongod = EmbeddedMongod(tmp_path, other.getsockname()[1])
+
+        with pytest.raises(CannotStart, match="mongod did not start"):
+            mongod.start()
