@@ -182,8 +182,8 @@ class Stack:
         said: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self.data, self.ports, self._said = data, ports, said or (lambda *_: None)
-        self.broker: Broker = broker or EmbeddedBroker(data, _preferred(9092))
-        self._mongod = None if mongo else EmbeddedMongod(data, _preferred(27117))
+        self.broker: Broker = broker or EmbeddedBroker(data, _preferred(9092, ports))
+        self._mongod = None if mongo else EmbeddedMongod(data, _preferred(27117, ports))
         self._mongo = mongo
         self._env = dict(env or {})
         self.service_key = secrets.token_hex(16)
@@ -264,7 +264,7 @@ class Stack:
             if service.process and (code := service.process.poll()) is not None and code not in (70, -9):
                 raise CannotStart("009", f"{name} ended with {code}.", f"See {service.log}")
             try:
-                with urllib.request.urlopen(self.url(name, "/readyz"), timeout=2):  # noqa: S310  # our own http address
+                with urllib.request.urlopen(f"http://127.0.0.1:{service.env['HILO_PORT']}/readyz", timeout=2):
                     return
             except urllib.error.HTTPError as error:
                 last = error.read().decode(errors="replace")
@@ -298,5 +298,6 @@ class Stack:
         self._said(what, text(), time.monotonic() - began)
 
 
-def _preferred(port: int) -> int:
-    return port if is_free(port) else free_port()
+def _preferred(port: int, ports: Ports) -> int:
+    """The well-known port for the one Hilo with the well-known ports; the others would take it from each other."""
+    return port if ports == Ports() and is_free(port) else free_port()

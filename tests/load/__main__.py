@@ -2,7 +2,8 @@
 out of order or not accounted for.
 
 KAFKA=apache runs Apache Kafka in a container. KILLS=1 kills every service and the broker once with -9 during the run (the
-embedded broker keeps everything in memory and is never killed). RATE is messages a second; 0 is as fast as it goes.
+embedded broker keeps everything in memory and is never killed). WORKERS=2 starts a second identity, router and timeline, and
+PAUSES=1 stops each of these once for longer than its session lasts. RATE is messages a second; 0 is as fast as it goes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -24,14 +26,14 @@ import uvicorn
 
 from deploy.local import casa, setup
 from deploy.local.containers import ApacheBroker
-from deploy.local.stack import MODULES, Stack, free_ports
+from deploy.local.stack import Stack, free_ports
 from services.common.http import Http
 from services.ingest.ledger import check
 from services.ingest.settings import IngestSettings
 from services.simulator.app import Simulator, origins
 from tests.load.answers import Answers
 from tests.load.drive import Driver, listen
-from tests.load.faults import kill, schedule, victims
+from tests.load.faults import BROKER, SESSION_S, Faults, schedule, second_workers
 from tests.load.plan import batches, plan
 from tests.load.quiet import Lag, quiet
 from tests.load.readback import Reading, scopes
@@ -43,6 +45,8 @@ class Wish:
     n: int = 2000
     kafka: str = "embedded"
     kills: int = 0
+    pauses: int = 0
+    workers: int = 1
     duplicates: float = 0.1
     rate: float = 0.0
     batch: int = 5
@@ -56,19 +60,26 @@ class Wish:
 
 def wish(words: list[str]) -> Wish:
     given = dict(word.split("=", 1) for word in words)
-    if unknown := given.keys() - {"N", "KAFKA", "KILLS", "DUPLICATES", "RATE", "REPLIES", "BATCH"}:
+    if unknown := given.keys() - {"N", "KAFKA", "KILLS", "PAUSES", "WORKERS", "DUPLICATES", "RATE", "REPLIES", "BATCH"}:
         raise SystemExit(f"load: unknown {', '.join(sorted(unknown))}")
-    if given.get("KAFKA", "embedded") not in ("embedded", "apache"):
-        raise SystemExit("load: KAFKA is embedded or apache")
-    return Wish(
-        int(given.get("N", 2000)),
-        given.get("KAFKA", "embedded"),
-        int(given.get("KILLS", 0)),
-        float(given.get("DUPLICATES", 10)) / 100,
-        float(given.get("RATE", 0)),
-        int(given.get("BATCH", 5)),
-        int(given.get("REPLIES", -1)),
+    w = Wish(
+        n=int(given.get("N", 2000)),
+        kafka=given.get("KAFKA", "embedded"),
+        kills=int(given.get("KILLS", 0)),
+        pauses=int(given.get("PAUSES", 0)),
+        workers=int(given.get("WORKERS", 1)),
+        duplicates=float(given.get("DUPLICATES", 10)) / 100,
+        rate=float(given.get("RATE", 0)),
+        batch=int(given.get("BATCH", 5)),
+        replies=int(given.get("REPLIES", -1)),
     )
+    if w.kafka not in ("embedded", "apache"):
+        raise SystemExit("load: KAFKA is embedded or apache")
+    if w.kills not in (0, 1) or w.pauses not in (0, 1) or w.workers not in (1, 2) or w.pauses >= w.workers:
+        raise SystemExit("load: KILLS and PAUSES are 0 or 1, WORKERS is 1 or 2; PAUSES needs WORKERS=2")
+    if w.kafka == "embedded" and w.workers > 1:
+        raise SystemExit("load: WORKERS needs KAFKA=apache; the embedded broker knows no session that ends")
+    return w
 
 
 def note(text: str) -> None:
@@ -115,6 +126,10 @@ class Run:
         known = scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE)
         self.reading = Reading(stack.settings, http, casa.TENANT, keys.admin, known)
         self.answers = Answers(stack, http, self.reading, keys.agent, w.answers)
+        kills = [*stack.services, *([BROKER] if broker else [])] if w.kills else []
+        pauses = [name for name in stack.services if name.endswith("-2")] if w.pauses else []
+        self.planned = schedule(kills, pauses, last=Driver.LAST)
+        self.faults = Faults(stack, broker, self.planned)
         self.url, self.key = stack.url("timeline", "/v1/stream?tenant=1"), keys.admin
 
     async def measured(self) -> dict[str, Any]:
@@ -125,9 +140,10 @@ class Run:
         async with asyncio.timeout(60):
             await opened.wait()
         began = time.perf_counter()
-        killed = await self._sent()
-        note(f"sent {len(self._promised())} in {time.perf_counter() - began:.1f} s; killed: {', '.join(killed) or 'nobody'}")
-        for name in MODULES:
+        await self._sent()
+        happened = ", ".join(f"{fault.kind} {fault.name}" for fault in self.faults.done)
+        note(f"sent {len(self._promised())} in {time.perf_counter() - began:.1f} s; {happened or 'no faults'}")
+        for name in self.stack.services:
             await asyncio.to_thread(self.stack.wait_ready, name, 120)
         states = await self.answers.settled(120)
         async with Lag(self.stack.settings) as lag:
@@ -147,23 +163,23 @@ class Run:
         wrong = told.wrong(duplicates=self.w.duplicates > 0)
         wrong += ["promised"] if told.promised != self.w.n else []
         wrong += ["sends"] if told.sends < self.w.answers else []
-        rest = {"kills": len(killed), "retries": self.driver.sent.retries, "wrong": wrong}
+        wrong += ["faults"] if len(self.faults.done) < len(self.planned) else []
+        faults = {"kills": self.faults.count("kill"), "pauses": self.faults.count("pause")}
+        rest = {**faults, "retries": self.driver.sent.retries, "wrong": wrong}
         return {**told.line(), "answers_refused": dict(self.answers.refused), **rest}
 
-    async def _sent(self) -> list[str]:
-        """Send everything, answer and kill meanwhile. Whom we killed."""
+    async def _sent(self) -> None:
+        """Send everything; answer, kill and pause meanwhile."""
         sent_all = asyncio.Event()
-        planned = schedule(victims(self.broker), self.w.kills, last=Driver.LAST)
         async with asyncio.TaskGroup() as tasks:
             answering = tasks.create_task(self.answers.run(sent_all))
             driving = tasks.create_task(self.driver.run(batches(self.messages, self.w.batch)))
-            killed = await kill(self.stack, self.broker, planned, lambda: self.driver.progress)
-            assert not driving.done() or not planned, "killed behind the run: it would show nothing"
+            await self.faults.happen(lambda: self.driver.progress)
+            assert not driving.done() or not self.planned, "what happened behind the run would show nothing"
             self.driver.go_on.set()
             await driving
             sent_all.set()
             await answering
-        return killed
 
     def _promised(self) -> set[str]:
         return {one for ids in self.driver.sent.promised.values() for one in ids}
@@ -192,6 +208,7 @@ class Run:
 
 def main(words: list[str]) -> int:
     w = wish(words)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells of every try while a broker starts
     data = Path(tempfile.mkdtemp(prefix="hilo-load-"))
     broker = ApacheBroker(heap="-Xmx1g") if w.kafka == "apache" else None
     ports = free_ports()
@@ -203,10 +220,14 @@ def main(words: list[str]) -> int:
         "HILO_CHAT_ARRIVALS_PER_MIN": "100000",
         "HILO_PROVIDER_ORIGINS": json.dumps(dict(origins(ports.of["simulator"]))),
     }
+    if w.kills or w.pauses:
+        env["HILO_KAFKA_SESSION_TIMEOUT_S"] = str(SESSION_S)
     stack = Stack(data, ports, broker=broker, env=env, said=lambda what, text, seconds: note(f"{what}: {text} {seconds:.1f} s"))
     try:
         stack.start()
         stack.start_services()
+        for name in second_workers(stack) if w.workers > 1 else ():
+            stack.wait_ready(name)
         line = asyncio.run(run(w, stack, broker))
     except BaseException:
         note(f"the logs stay in {data / 'logs'}")

@@ -85,10 +85,14 @@ def test_sendings_hold_everything_some_of_it_twice_and_some_out_of_order() -> No
     assert sendings(range(1000), duplicates=0, reorder=0) == list(range(1000))
 
 
-def test_everybody_is_killed_once_a_round_before_the_end() -> None:
-    planned = schedule(["a", "b", "c"], 2, last=0.9)
+def test_everybody_is_killed_or_paused_once_before_the_end() -> None:
+    planned = schedule(["a", "b", "c"], ["c"], last=0.9)
 
-    assert sorted(name for _, name in planned) == ["a", "a", "b", "b", "c", "c"]
-    assert [share for share, _ in planned] == sorted(share for share, _ in planned)
-    assert all(0 < share < 0.9 for share, _ in planned)
-    assert sorted(name for _, name in planned[:3]) == ["a", "b", "c"]
+    assert sorted((fault.kind, fault.name) for fault in planned) == [
+        ("kill", "a"),
+        ("kill", "b"),
+        ("kill", "c"),
+        ("pause", "c"),
+    ]
+    assert [fault.share for fault in planned] == sorted(fault.share for fault in planned)
+    assert all(0 < fault.share < 0.9 for fault in planned)
