@@ -38,6 +38,11 @@ class CommonSettings(BaseSettings):
     kafka_publish_timeout_s: float = Field(10, description="After so long without acknowledgement the broker counts as away")
     kafka_session_timeout_s: float = Field(10, description="After so long a silent consumer's partitions go to another")
     kafka_batch: int = Field(500, description="Records a consumer takes at once")
+    kafka_pace_s: float = Field(
+        0.04,
+        description="A consumer that is not behind begins a batch at most so often: what a batch costs is then shared by what "
+        "came meanwhile. What comes after a pause is never waited for",
+    )
 
     mongo: SecretStr = Field(SecretStr("mongodb://127.0.0.1:27017/?replicaSet=hilo"), description="Connection string")
     mongo_prefix: str = Field("hilo_", description="Put before every database name")
@@ -83,9 +88,10 @@ class CommonSettings(BaseSettings):
 
 
 def wrong(error: ValueError) -> str:
-    """What is wrong with the settings, by the variables' names; never with their values, which may be secret."""
+    """What is wrong, by the names of variables or of a document's fields; never with their values, which may be secret."""
     if not isinstance(error, ValidationError):
         return str(error)
-    found = [("HILO_" + ".".join(map(str, one["loc"])).upper(), one["msg"]) for one in error.errors(include_input=False)]
+    named = (lambda name: "HILO_" + name.upper()) if error.title.endswith("Settings") else str
+    found = [(named(".".join(map(str, one["loc"]))), one["msg"]) for one in error.errors(include_input=False)]
     said = [(name, why.removeprefix("Value error, ")) for name, why in found]
     return "; ".join(why if why.startswith("HILO_") else f"{name}: {why}" for name, why in said)

@@ -55,13 +55,15 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received(Fact):
-    """Somebody wrote to us. `context` is what only this channel understands and needs to answer; see Outgoing.context."""
+    """Somebody wrote to us. `context` is what only this channel understands and needs to answer; see Outgoing.context.
+    `revision` tells two updates of one review apart; what is said once has none."""
 
     sender: Sender
     parts: tuple[Part, ...]
     reply_to: str | None = None
     context: Mapping[str, str] = field(default_factory=dict)
     type: ReceivedType = "message.received"
+    revision: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def _received(f: facts.Received) -> Shape:
     if not issubclass(model, events.Said):
         raise TypeError(f"{f.type} is not something that is received")
     told = {"parts": f.parts, "reply_to": f.reply_to, "context": f.context}
-    return Shape(model, told, f.sender, needs_leg=True)
+    return Shape(model, told, f.sender, f.revision, needs_leg=True)
 
 
 def _echoed(f: facts.Echoed) -> Shape:
