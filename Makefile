@@ -34,8 +34,8 @@ test-docker: ## Apache Kafka and MongoDB in containers: crashes, rebalances, los
 load: ## N signed webhooks of all channels, checked one by one (N= KAFKA=embedded|apache KILLS= DUPLICATES= RATE=)
 	@$(BOOT) dev && $(VENV)/python -m tests.load N=$(N) KAFKA=$(KAFKA) KILLS=$(KILLS) DUPLICATES=$(DUPLICATES) RATE=$(RATE)
 
-bench: ## each stage beside the bare version of the same work, on Apache Kafka
-	@$(BOOT) dev && $(VENV)/python -m tests.benchmarks
+bench: ## each stage beside the bare version of the same work, on Apache Kafka (STAGES=webhook,identity,router,timeline)
+	@$(BOOT) dev && $(VENV)/python -m tests.benchmarks $(if $(STAGES),STAGES=$(STAGES))
 
 up: ## the whole in containers: Apache Kafka, MongoDB, services, Prometheus
 	docker compose up --build --wait
