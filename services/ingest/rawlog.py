@@ -170,7 +170,10 @@ def _verdict(outcome: Outcome) -> dict[str, Any]:
         ]
     if outcome.unused:
         passed = Counter((plain(one.kind, 200), plain(one.reason, 300)) for one in outcome.unused)
-        found["ignored"] = [{"kind": kind, "reason": reason, "count": count} for (kind, reason), count in passed.items()]
+        found["ignored"] = [
+            {"kind": kind, "reason": reason, **({"count": count} if count > 1 else {})}
+            for (kind, reason), count in passed.items()
+        ]
     return found
 
 
