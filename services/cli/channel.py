@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.output import note, show
+from services.common.settings import wrong
 from services.ingest import channels
 from services.ingest.channels import BUILT_IN
 from services.ingest.contract import GROUP, Channel, load, matrix_row, registry
@@ -64,6 +67,15 @@ def _fixtures(folder: Path) -> Path:
     return fixtures
 
 
+@contextmanager
+def _reading(fixtures: Path) -> Iterator[None]:
+    """Says in which folder something stands that is no fixture."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(f"{fixtures}: {wrong(error)}") from error
+
+
 @app.command("list")
 def channel_list(*, as_json: Annotated[bool, typer.Option("--json", help="JSON lines, as in a pipe.")] = False) -> None:
     """Every channel of this installation and what it carries; a plug-in that cannot be loaded, and why. Exit 1 if there is one."""
@@ -87,7 +99,9 @@ def channel_check(which: Which) -> None:
     """Run the conformance kit. Exit 1 if a case fails."""
     channel, fixtures = find(which)
     total = failed = 0
-    for case in cases(channel, fixtures):
+    with _reading(fixtures):
+        found = cases(channel, fixtures)
+    for case in found:
         total += 1
         try:
             case.run()
@@ -103,7 +117,8 @@ def channel_check(which: Which) -> None:
 def channel_accept(which: Which) -> None:
     """Write the outcome of every fixture beside it, and say which changed. Read them before you commit them."""
     channel, fixtures = find(which)
-    changed = accept(channel, fixtures)
+    with _reading(fixtures):
+        changed = accept(channel, fixtures)
     for name in changed:
         print(fixtures / f"{name}.expected")
     note(f"{len(changed)} written; read what stands in them" if changed else "nothing has changed")

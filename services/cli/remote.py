@@ -98,7 +98,10 @@ def account_add(
     title: str | None = None,
     queue: str | None = None,
     language: str | None = None,
-    state: Annotated[str | None, typer.Option(help="active, or paused: it is not polled and nothing is sent; what the provider brings is still taken.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="active, or paused: it is not polled and nothing is sent; what the provider brings is still taken."),
+    ] = None,
 ) -> None:
     """Connect an account, or change it: `hilo account add telegram mybot bot=my_bot token=@token.txt webhook_secret=@hook.txt`.
     Prints the address to give to the provider. What docs/channels.md lists as needed must be there the first time."""

@@ -325,6 +325,16 @@ def test_a_channel_that_is_nowhere_is_wrong_use(hilo: Hilo, tmp_path: Path) -> N
     assert [hilo("channel", "check", which).code for which in ("nowhere", str(tmp_path))] == [2, 2]
 
 
+def test_example_accounts_that_lack_a_field_are_told_with_their_place(hilo: Hilo, tmp_path: Path) -> None:
+    folder = tmp_path / "pigeon_sms"
+    shutil.copytree(Path(__file__).parents[1] / "contract/examples/pigeon", folder)
+    (folder / "fixtures/accounts.json").write_text('[{"tenant": "acme", "id": "main"}]')
+    ended = hilo("channel", "check", str(folder))
+
+    assert ended.code == 2
+    assert "signing_key: Field required" in " ".join(ended.err.replace("│", " ").split())
+
+
 def test_a_changed_fixture_fails_until_it_is_accepted(hilo: Hilo, tmp_path: Path) -> None:
     folder = tmp_path / "pigeon_sms"
     shutil.copytree(Path(__file__).parents[1] / "contract/examples/pigeon", folder)

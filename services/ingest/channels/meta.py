@@ -25,7 +25,7 @@ def subscribed(account: Account, raw: Raw) -> Reply | None:
 
 
 WEBHOOK: Webhook[Account] = Webhook(
-    Hmac("x-hub-signature-256", secret="app_secret", prefix="sha256="),  # noqa: S106  # the name of the account's field
+    Hmac("x-hub-signature-256", secret="app_secret", prefix="sha256="),  # the name of the account's field
     handshake=subscribed,
     answer_within=timedelta(seconds=5),
 )

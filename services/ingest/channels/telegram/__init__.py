@@ -37,7 +37,7 @@ CHANNEL = Channel(
         "chat": Leg("private", sends=SENDS, rates=(Rate(30), Rate(1, of="thread")), replies_only=True),
         "group": Leg("public", sends=SENDS, rates=(Rate(30), Rate(1 / 3, of="thread")), replies_only=True),
     },
-    doors=(Webhook(Token("x-telegram-bot-api-secret-token", secret="webhook_secret")),),  # noqa: S106  # a field's name
+    doors=(Webhook(Token("x-telegram-bot-api-secret-token", secret="webhook_secret")),),  # a field's name
     unpack=unpack,
     kinds=KINDS,
     ignores=IGNORES,
