@@ -39,9 +39,9 @@ class CommonSettings(BaseSettings):
     kafka_session_timeout_s: float = Field(10, description="After so long a silent consumer's partitions go to another")
     kafka_batch: int = Field(500, description="Records a consumer takes at once")
     kafka_pace_s: float = Field(
-        0.04,
-        description="A consumer that is not behind begins a batch at most so often: what a batch costs is then shared by what "
-        "came meanwhile. What comes after a pause is never waited for",
+        0.03,
+        description="After a fetch that brought little, a consumer asks again so much later, and handles together what came "
+        "meanwhile. What comes when nothing has come for so long is not waited for",
     )
 
     mongo: SecretStr = Field(SecretStr("mongodb://127.0.0.1:27017/?replicaSet=hilo"), description="Connection string")

@@ -80,7 +80,8 @@ class _Quiet(Monitor):
 class _PatientThread(driver.AIOKafkaConsumerThread):
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         consumer = super()._create_consumer(loop)
-        be_patient(consumer)
+        app: Any = self.app
+        be_patient(consumer, app.pace_s)
         return consumer
 
 
@@ -148,11 +149,15 @@ class _StockTransport(driver.Transport):
 
 
 class _FastApp(faust.App):
+    pace_s: float
+
     def _new_transport(self) -> Any:
         return _FastTransport(self.conf.broker_consumer, self)
 
 
 class _StockApp(faust.App):
+    pace_s: float
+
     def _new_transport(self) -> Any:
         return _StockTransport(self.conf.broker_consumer, self)
 
@@ -226,7 +231,7 @@ class Streams:
         settings = self._settings
         first, *_ = settings.kafka.split(",")
         make = _FastApp if self._fast else _StockApp
-        return make(
+        app: Any = make(
             settings.topic(self.group),
             broker=[f"kafka://{server}" for server in settings.kafka.split(",")] if first else None,
             broker_credentials=_credentials(settings),
@@ -250,6 +255,8 @@ class Streams:
             topic_disable_leader=True,
             web_enabled=False,
         )
+        app.pace_s = settings.kafka_pace_s
+        return app
 
     def _topic(self, topic: Topic) -> Any:
         name = self._settings.topic(topic.name)

@@ -17,6 +17,7 @@ from aiokafka.helpers import create_ssl_context
 from services.common.settings import CommonSettings
 
 IDLE_S = 0.01
+LITTLE = 256 * 1024  # bytes that a fetch brought
 FETCH = 1  # Kafka's number for fetch requests and their answers
 
 
@@ -68,30 +69,41 @@ async def stopped(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminCli
                 await bounded(part.close(), 1)
 
 
-def be_patient(consumer: AIOKafkaConsumer) -> None:
-    """For a broker that answers at once that there is nothing new, whatever time it was given to wait (the embedded one
-    does): asking again at once keeps a core busy with every idle topic. A broker that waits is never waited for here."""
+def be_patient(consumer: AIOKafkaConsumer, pace_s: float = 0) -> None:
+    """Ask a broker for records no oftener than it pays.
+
+    A broker may answer at once that there is nothing new, whatever time it was given to wait (the embedded one does): asking
+    again at once keeps a core busy with every idle topic. And records that come one by one are fetched together, every
+    `pace_s`: what a fetch and a batch cost, here and on the broker, is then shared. A fetch that waits for its first record
+    gets it at once, and who is behind, as large answers tell, is not held up."""
     send = consumer._client.send
+    due: dict[int, float] = {}
 
     async def patient(node: int, request: Any, **how: Any) -> Any:
+        if request.API_KEY != FETCH:
+            return await send(node, request, **how)
+        if (rest := due.get(node, 0) - time.monotonic()) > 0:
+            await asyncio.sleep(rest)
         began = time.monotonic()
         response = await send(node, request, **how)
-        rest = IDLE_S - (time.monotonic() - began)
-        if rest > 0 and getattr(response, "API_KEY", None) == FETCH and _nothing_in(response):
+        brought = _brought(response)
+        if brought == 0 and (rest := began + IDLE_S - time.monotonic()) > 0:
             await asyncio.sleep(rest)
+        due[node] = time.monotonic() + pace_s if 0 < brought < LITTLE else 0
         return response
 
     consumer._client.send = patient
 
 
 class PatientConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is not typed
-    """aiokafka's consumer that does not keep a core busy with a broker that never waits."""
+    """aiokafka's consumer that asks no oftener than it pays."""
 
-    async def start(self) -> None:
-        be_patient(self)
-        await super().start()
+    def __init__(self, *topics: str, pace_s: float = 0, **how: Any) -> None:
+        super().__init__(*topics, **how)
+        be_patient(self, pace_s)
 
 
-def _nothing_in(response: Any) -> bool:
-    """Whether a fetch brought neither records nor an error."""
-    return not any(part[-1] or part[1] for _, partitions in response.topics for part in partitions)
+def _brought(response: Any) -> int:
+    """Bytes of records in the answer to a fetch; an error counts as much, since it is acted upon at once."""
+    parts = [part for _, partitions in response.topics for part in partitions]
+    return LITTLE if any(part[1] for part in parts) else sum(len(part[-1] or b"") for part in parts)

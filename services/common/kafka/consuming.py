@@ -57,6 +57,7 @@ class Consumer:
     async def start(self) -> None:
         timeout = int(self._settings.kafka_session_timeout_s * 1000)
         self._consumer = PatientConsumer(
+            pace_s=self._settings.kafka_pace_s,
             **connection(self._settings),
             group_id=self._settings.topic(self.group),
             enable_auto_commit=False,
@@ -66,7 +67,7 @@ class Consumer:
             rebalance_timeout_ms=max(timeout, 15_000),
             heartbeat_interval_ms=timeout // 4,
             max_poll_interval_ms=300_000,
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=500,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         self._consumer.subscribe(list(self._topics), listener=_Revoking(self))

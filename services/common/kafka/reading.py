@@ -35,7 +35,7 @@ class View:
 
     async def start(self) -> None:
         self._consumer = consumer = PatientConsumer(
-            **connection(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=100
+            **connection(self._settings), auto_offset_reset="earliest", fetch_max_wait_ms=500
         )
         try:
             await consumer.start()
