@@ -32,6 +32,7 @@ from services.router.gate import Gate
 from services.router.handoffs import Handoffs
 from services.router.invitations import Invitations
 from services.router.inviting import Links
+from services.router.leaks import PrivateInvitations
 from services.router.outputs import Change
 from services.router.people import Parties, People
 from services.router.poller import Poller
@@ -143,7 +144,7 @@ def build(settings: RouterSettings) -> Process:
     poller = Poller(conversations, timers.fired(clocks), every_s=settings.poll_s)
 
     app = web.build("Hilo router", "router", readiness, description="Conversations, handoff, desk, and the send gate.")
-    commands = Commands(conversations, directory, people, parties, wishes, rules.of)
+    commands = Commands(conversations, directory, people, parties, wishes, PrivateInvitations(store, links.keys), rules.of)
     auth = Auth(keyring, settings)
     api.add_routes(app, commands, Invitations(commands, links), Gate(conversations, people), auth)
     app.include_router(desk_api.routes(DeskCommands(commands, over, agents), over, agents, auth))

@@ -18,6 +18,7 @@ from services.common.tenants import PublicRules
 from services.router import conversations as decide
 from services.router import handoff, privacy, sending
 from services.router.directory import Directory
+from services.router.leaks import PrivateInvitations
 from services.router.outputs import Change, Emit
 from services.router.people import Parties, People
 from services.router.protocol import Conversations
@@ -55,10 +56,11 @@ class Commands:
         people: People,
         parties: Parties,
         wishes: Wishes,
+        invitations: PrivateInvitations,
         rules_of: RulesOf = lambda _: PublicRules(),
     ) -> None:
         self.conversations, self.directory, self.wishes = conversations, directory, wishes
-        self.people, self.parties, self.rules_of = people, parties, rules_of
+        self.people, self.parties, self.invitations, self.rules_of = people, parties, invitations, rules_of
 
     # -- the common way
 
@@ -149,7 +151,7 @@ class Commands:
         known = await self.people.known(c.tenant, sorted(keys), visible=visible)
         rules = self.rules_of(c.tenant)
         own = (*self.directory.own_contacts(c.tenant), *rules.contacts)
-        found = privacy.find_in_parts(parts, known, own, rules.forms)
+        found = privacy.find_in_parts(parts, known, own, rules.forms) + await self.invitations.found(c.tenant, parts)
         if found:
             for kind in {one.found.kind for one in found}:
                 metrics.REFUSED_PUBLIC.labels(kind).inc()

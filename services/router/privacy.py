@@ -23,8 +23,9 @@ from services.common.tenants import NumberForm
 from services.router.reading import Reading, read, spoken, squeeze, squeezed
 from services.router.shapes import USUAL, Hit, Kind, ibans, shapes
 
-RANK: tuple[Kind, ...] = ("order", "identifier", "email", "iban", "card", "phone", "address")
+RANK: tuple[Kind, ...] = ("invitation", "order", "identifier", "email", "iban", "card", "phone", "address")
 
+SENTENCE = re.compile(r"[.!?…:;,]\s*$")
 HOME = "ES"  # where a national phone number is read
 
 
@@ -86,7 +87,7 @@ def find_in_parts(
 ) -> list[FoundIn]:
     """Every text that leaves with a message: captions, link texts and addresses, buttons, file names, template values.
     A value that is cut into several of them is found too, and shown where it begins."""
-    fields = [(number, name, value) for number, part in enumerate(parts) for name, value in _fields(part)]
+    fields = [(number, name, value) for number, part in enumerate(parts) for name, value in fields_of(part)]
     seen = [FoundIn(n, name, found) for n, name, value in fields for found in find(value, known, own, forms)]
     for number, name, value in fields:
         if not any(s.part == number and s.field == name for s in seen):
@@ -100,7 +101,7 @@ def _shown(value: str) -> set[str]:
     return ({unquote(value)} if "%" in value else set()) | ({unescape(value)} if "&" in value else set()) - {value}
 
 
-def _fields(part: Part) -> Iterator[tuple[str, str]]:
+def fields_of(part: Part) -> Iterator[tuple[str, str]]:
     named = [("text", part.text), ("name", part.name), *((f"data.{k}", v) for k, v in part.data.items())]
     if part.kind == "link":
         named.append(("ref", part.ref))
@@ -114,19 +115,30 @@ def _across(
     own: Sequence[str],
     forms: Sequence[NumberForm],
 ) -> list[FoundIn]:
-    """What no single field holds, read with and without a break between them, and shown where it begins."""
+    """What no single field holds, read with and without a break between them, and shown where it begins. By its shape alone
+    it counts only where the fields are texts that go on: the sizes on five buttons are no phone number."""
     found: dict[tuple[int, str], FoundIn] = {}
     for between in ("\n", "") if len(fields) > 1 else ():
         starts = list(accumulate((len(value) + len(between) for _, _, value in fields), initial=0))
         places = {(number, name): start for (number, name, _), start in zip(fields, starts, strict=False)}
         alone = [(places[one.part, one.field] + one.found.start, places[one.part, one.field] + one.found.end) for one in seen]
         for one in find(between.join(value for _, _, value in fields), known, own, forms):
-            at = bisect_right(starts, one.start) - 1
-            number, name, value = fields[at]
-            start, end = one.start - starts[at], len(value)
-            if one.end - starts[at] > end > start and not any(a < one.end and one.start < b for a, b in alone):
-                found.setdefault((number, name), FoundIn(number, name, Found(one.kind, start, end, value[start:])))
+            first, last = bisect_right(starts, one.start) - 1, bisect_right(starts, one.end - 1) - 1
+            (number, name, value), start = fields[first], one.start - starts[first]
+            if first == last or start >= len(value) or any(a < one.end and one.start < b for a, b in alone):
+                continue
+            if _go_on(fields[first : last + 1]) or _gives_away(one.text, known):
+                found.setdefault((number, name), FoundIn(number, name, Found(one.kind, start, len(value), value[start:])))
     return list(found.values())
+
+
+def _go_on(fields: Sequence[tuple[int, str, str]]) -> bool:
+    return all(name == "text" for _, name, _ in fields) and not SENTENCE.search(fields[0][2])
+
+
+def _gives_away(text: str, known: Sequence[Known]) -> bool:
+    close = squeeze(text)
+    return any(needle in close for one in known for needle in _needles(one.kind, one.value))
 
 
 class Cover:

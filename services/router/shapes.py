@@ -13,7 +13,7 @@ from typing import Literal
 
 import phonenumbers
 
-Kind = Literal["email", "phone", "iban", "card", "address", "order", "identifier"]
+Kind = Literal["email", "phone", "iban", "card", "address", "order", "identifier", "invitation"]
 Hit = tuple[int, int, Kind]
 
 EMAIL = re.compile(r"[\w.+%'-]{1,64}@(?:[\w-]{1,63}\.){1,6}(?:xn--[a-z0-9-]{2,40}|[^\W\d_]{2,24})(?![\w-])", re.IGNORECASE)

@@ -20,6 +20,7 @@ from services.router.commands import Commands, Request
 from services.router.directory import Directory, QueueTimes
 from services.router.invitations import Invitations
 from services.router.inviting import Links
+from services.router.leaks import PrivateInvitations
 from services.router.outputs import Change, committed
 from services.router.people import Parties, People
 from services.router.protocol import Conversations, NoDesk
@@ -62,12 +63,14 @@ class Broken:
             self.directory.apply(record)
         parties = Parties(Vault(DEMO_KEY))
         self.wishes = Wishes(lambda c, leg: parties.open(c.tenant, leg.party, leg.who), 10)
-        self.clocks = [timers.SLA, timers.inactivity(timedelta(hours=1))]
+        self.clocks = [timers.SLA, timers.inactivity(timedelta(hours=1), self.wishes.closed)]
         self.driver = Conversations(
             self.store, self, NoDesk(), timers.armed(self.clocks), self.directory.opening, lambda: self.moment
         )
-        self.commands = Commands(self.driver, self.directory, cast("People", Nobody()), parties, self.wishes)
-        self.invitations = Invitations(self.commands, Links(offer_keys(RouterSettings(env="test")), "https://x/go/"))
+        links = Links(offer_keys(RouterSettings(env="test")), "https://x/go/")
+        private = PrivateInvitations(self.store, links.keys)
+        self.commands = Commands(self.driver, self.directory, cast("People", Nobody()), parties, self.wishes, private)
+        self.invitations = Invitations(self.commands, links)
         self.who = parties.seal("acme", who("ana", "instagram"))
 
     async def pause(self) -> None:

@@ -23,7 +23,7 @@ from services.router import conversations as decide
 from services.router import desk, desk_api
 from services.router.agent_store import MongoAgentStore
 from services.router.agents import Desk, Profile
-from services.router.app import KafkaOutbox
+from services.router.app import KafkaOutbox, offer_keys
 from services.router.assigner import Assigner, Kicks, Owner
 from services.router.commands import Commands
 from services.router.conversation_store import MongoConversationStore
@@ -31,9 +31,11 @@ from services.router.conversations import Opening
 from services.router.desk import Queue
 from services.router.desk_commands import DeskCommands
 from services.router.directory import Directory, QueueTimes
+from services.router.leaks import PrivateInvitations
 from services.router.outputs import Change
 from services.router.people import Parties, People
 from services.router.protocol import Conversations, NoDesk, utc_now
+from services.router.settings import RouterSettings
 from services.router.state import Conversation, LegRecord
 from services.router.wishes import Wishes
 from tests.waiting import until
@@ -88,7 +90,8 @@ async def office(settings: CommonSettings, mongo: Mongo, publisher: Publisher) -
     assigner = Assigner(store, agents, over)
     directory, parties = Directory(lambda _t, _q: QueueTimes()), Parties(sealing)
     wishes = Wishes(lambda c, leg: parties.open(c.tenant, leg.party, leg.who), 10)
-    commands = Commands(driver, directory, People(mongo, sealing), parties, wishes)
+    private = PrivateInvitations(store, offer_keys(RouterSettings(env="test")))
+    commands = Commands(driver, directory, People(mongo, sealing), parties, wishes, private)
     readiness = web.Readiness()
     readiness.started = True
     app = web.build("desk", "router", readiness)

@@ -215,3 +215,57 @@ async def test_the_gate_is_for_who_sends(router: Router) -> None:
     page = await router.http.get("/v1/offers/x", headers=agent)
 
     assert [(one.status_code, one.json()["code"]) for one in (gate, page)] == [(403, "scope_missing")] * 2
+
+
+# -- private data, however it is sent -------------------------------------------------------------------------------------
+
+
+async def test_private_data_is_refused_in_every_form_of_a_public_message(router: Router) -> None:
+    conversation, head = await comment(router)
+    phone = "612\u200b40\u200b77\u200b82"
+    forms: list[dict[str, Any]] = [
+        {"text": "call +34 612 40 77 82"},
+        {"text": f"call {phone}"},
+        {"text": "call ６１２ ４０ ７７ ８２"},
+        {"text": "call ❻❶❷ ❹⓿ ❼❼ ❽❷"},
+        {"text": "call 6  1  2  4  0  7  7  8  2"},
+        {"text": "call 612 40", "parts": [{"text": "77 82"}]},
+        {"parts": [{"kind": "image", "ref": "https://acme.example/a.png", "text": "612 40 77 82"}]},
+        {"parts": [{"kind": "file", "ref": "https://acme.example/a.pdf", "name": "ana@example.com.pdf"}]},
+        {"parts": [{"kind": "link", "text": "here", "ref": "https://wa.me/34612407782"}]},
+        {"parts": [{"kind": "link", "text": "here", "ref": "mailto:ana%40example.com"}]},
+        {"parts": [{"kind": "buttons", "text": "Choose", "data": {"1": "Call 612 40 77 82"}}]},
+        {"parts": [{"kind": "template", "data": {"name": "sorry", "1": "ana@example.com"}}], "action": "template"},
+        {"text": "now: 612 40 77 82", "action": "edit", "target": "ours"},
+    ]
+    for number, form in enumerate(forms):
+        body = {"leg": leg_of(head, "instagram"), "version": head["version"], **form}
+        answer = await router.command(conversation, "messages", f"k{number}", **body)
+
+        assert (answer.status_code, answer.json()["code"]) == (422, "private_data"), form
+    assert await sent(router) == set()
+
+
+async def test_an_invitation_given_in_private_is_not_repeated_in_public(router: Router) -> None:
+    """Its code proves whoever brings it back to be the customer; one that stands in public already proves nothing."""
+    conversation, head = await comment(router)
+    private = said("ana", 5, "here", channel="instagram", account="page")
+    await router.tell(private)
+    await appended(router, 2)
+    head = await head_of(router, conversation)
+    (direct,) = [leg["key"] for leg in head["legs"] if leg["visibility"] == "private"]
+    (public,) = [leg["key"] for leg in head["legs"] if leg["visibility"] == "public"]
+    given = {"leg": direct, "parts": [{"text": "{link} or {code}"}], "targets": ["whatsapp/main"]}
+    assert (await router.command(conversation, "offers", "o", **given)).status_code == 200
+    (send,) = await router.outbound()
+    link, _, code = str(send.parts[0].text).partition(" or ")
+
+    async def says(key: str, text: str) -> tuple[int, list[tuple[str, str]]]:
+        version = (await head_of(router, conversation))["version"]
+        answer = await router.command(conversation, "messages", key, leg=public, text=text, version=version)
+        return answer.status_code, [(one["kind"], one["text"]) for one in answer.json().get("found", ())]
+
+    assert await says("a", f"Come here: {link}") == (422, [("invitation", link.rpartition("/")[2])])
+    assert await says("b", f"Your code: {code.lower()}.") == (422, [("invitation", code.lower())])
+    assert (await says("c", f"Your code: {code[0]}\u200b{code[1:]}"))[0] == 422
+    assert await says("d", "Your code: HILO-0000-0000, an example") == (200, [])

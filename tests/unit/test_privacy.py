@@ -231,6 +231,12 @@ def test_ordinary_answers_in_parts_are_not_refused(sentences: list[str]) -> None
     assert find_in_parts([Part("text", one) for one in sentences], CUSTOMER, OWN, FORMS) == []
 
 
+def test_short_choices_side_by_side_are_no_number() -> None:
+    sizes = {str(n): size for n, size in enumerate(("612", "407", "782", "36", "38", "40"))}
+
+    assert find_in_parts([Part("buttons", "Elige talla", data=sizes), Part("text", "610"), Part("text", "Gracias")]) == []
+
+
 @pytest.mark.parametrize(
     "text", ["pepe&#64;gmail.com", "pepe%40gmail.com", "733&nbsp;10&nbsp;20&nbsp;30", "733%2010%2020%2030"]
 )
