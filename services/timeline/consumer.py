@@ -173,7 +173,7 @@ def subjects_of(data: Data, places: Sequence[Place], listeners: dict[str, tuple[
             if data.head.customer_id:
                 found.append(f"c:{data.head.customer_id}")
         case IdentityMapped():
-            found.append(f"i:{data.identifier}")
+            found += [f"i:{data.identifier}", f"m:{data.identifier}"]
             found += [f"c:{one}" for one in (data.customer_id, data.previous) if one]
     return tuple(dict.fromkeys(found))
 

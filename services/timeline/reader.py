@@ -130,6 +130,14 @@ class Reader:
             own = await c.identities.find({"tn": tenant, "m.c": now}, {"_id": 1}).to_list(None)
         return now, sorted(one["_id"] for one in own)
 
+    async def once(self, tenant: str, customer: str) -> list[str]:
+        """The identifiers that are or were this customer's."""
+        c = await self.collections()
+        async with reaching():
+            return [
+                str(one["_id"]) for one in await c.identities.find({"tn": tenant, "was": customer}, {"_id": 1}).to_list(None)
+            ]
+
     # -- entries --------------------------------------------------------------------------------------------------------
 
     async def timeline(

@@ -26,7 +26,8 @@ class Listen:
 
 
 async def subjects(reader: Reader, tenant: str, listen: Listen) -> frozenset[str]:
-    """The subjects of the journal that this means now. `t:` is who types, which is never journaled."""
+    """The subjects of the journal that this means now. `m:` is where an identifier goes; `t:` is who types, which is never
+    journaled."""
     if listen.tenant:
         return frozenset((EVERYTHING,))
     found = {f"q:{queue}" for queue in listen.queues} | {f"a:{agent}" for agent in listen.agents}
@@ -35,6 +36,8 @@ async def subjects(reader: Reader, tenant: str, listen: Listen) -> frozenset[str
         present, identifiers = await reader.identifiers(tenant, listen.customer)
         found |= {f"c:{listen.customer}", f"c:{present or listen.customer}"}
         found |= {f"{kind}:{one}" for one in identifiers for kind in "it"}
+        if present != listen.customer:  # merged away: its id leads to where most of them are, so each one's moves count
+            found |= {f"m:{one}" for one in await reader.once(tenant, listen.customer)}
     if listen.conversation:
         found |= await _of_conversation(reader, tenant, listen.conversation)
     return frozenset(found)

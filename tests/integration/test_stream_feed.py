@@ -430,6 +430,29 @@ async def test_a_merge_in_mid_stream_adds_what_the_other_identifier_says_next(
     assert loser.events() == [("entry", "antes"), ("customer", ""), ("entry", "de bea"), ("entry", "de ana")]
 
 
+async def test_who_follows_a_customer_that_was_merged_away_hears_where_its_identifiers_go_from_there(
+    mongo: Mongo, mongo_settings: CommonSettings
+) -> None:
+    """Its id leads to where most of them went: whichever of them moves on may change that."""
+    log, writer = Log(), projector(await started(mongo), mongo_settings)
+    await writer.handle(log.add([mapped("ana", "c0"), mapped("bea", "c0")]))
+    moves = [mapped("ana", "c2", version=2, previous="c0"), mapped("bea", "c3", version=2, previous="c0")]
+    await writer.handle(log.add(moves))
+    feed = await feed_of(mongo, interval_s=0.01)
+    line = Line(feed, Listen(customer="c0"))
+    async with running(feed.run(), line.run()):
+        await until(lambda: line.sent)
+        assert (await feed._reader.identifiers(TENANT, "c0"))[0] == "c2"
+        await writer.handle(log.add([said("m1", "ajeno", 1, "bea")]))
+        await writer.handle(log.add([mapped("bea", "c1", version=3, previous="c3")]))
+        assert (await feed._reader.identifiers(TENANT, "c0"))[0] == "c1"
+        await until(line.events)
+        await writer.handle(log.add([said("m2", "de bea", 2, "bea")]))
+        await until(lambda: len(line.events()) > 1)
+
+    assert line.events() == [("customer", ""), ("entry", "de bea")]
+
+
 async def test_a_join_in_mid_stream_brings_the_other_thread(mongo: Mongo, mongo_settings: CommonSettings) -> None:
     log, writer = Log(), projector(await started(mongo), mongo_settings)
     await writer.handle(log.add([changed("v1", 1), changed("v2", 1)]))
