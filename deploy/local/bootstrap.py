@@ -39,7 +39,7 @@ def refuse_old_python(target: str) -> None:
     sys.exit(2)
 
 
-def refuse_folder(folder: str, target: str) -> None:
+def refuse_folder(folder: str) -> None:
     """A folder that cannot be written: who owns it, and the command that mends it."""
     try:
         import pwd
@@ -47,9 +47,9 @@ def refuse_folder(folder: str, target: str) -> None:
         owner = pwd.getpwuid(os.stat(folder).st_uid).pw_name
     except (ImportError, KeyError, OSError):
         owner = "somebody else"
-    name = os.path.relpath(folder, ROOT)
+    name = os.path.relpath(folder, ROOT) if folder != ROOT else ROOT
     print("HILO-005  Cannot write to %s (it belongs to %s)." % (name, owner), file=sys.stderr)
-    print('          sudo chown -R "$USER" %s      or elsewhere:   make %s DATA=~/hilo-demo' % (name, target), file=sys.stderr)
+    print('          sudo chown -R "$USER" %s' % name, file=sys.stderr)
     sys.exit(2)
 
 
@@ -75,7 +75,7 @@ def main(target: str) -> None:
         return
     folder = VENV if os.path.isdir(VENV) else ROOT
     if not os.access(folder, os.W_OK):
-        refuse_folder(folder, "demo" if target == "demo" else "test")
+        refuse_folder(folder)
     began = time.time()
     if target == "demo":
         print("Hilo demo. Nothing leaves this machine.\n")

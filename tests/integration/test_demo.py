@@ -64,7 +64,7 @@ def test_001_a_port_that_is_taken_names_its_holder_and_another_port(tmp_path: Pa
         code, said = ended(*DEMO, environment=env(tmp_path, ports))
 
     name = psutil.Process().name()
-    assert code == 2
+    assert code == 2, said
     assert said == (
         f'HILO-001  Port {ports.of["router"]} is taken by "{name}" (pid {os.getpid()}).\n'
         f"          Stop it, or use other ports:   make demo PORT={ports.console + 100}\n"
@@ -83,7 +83,7 @@ def test_002_an_old_python_names_one_that_is_new_enough(tmp_path: Path, found: s
     )
     code, said = ended(sys.executable, "-c", start, environment=os.environ)
 
-    assert code == 2
+    assert code == 2, said
     assert said == (
         "HILO-002  This is Python 3.9; Hilo needs 3.11 or newer. Found here: /opt/python3.12\n"
         "          make demo PYTHON=/opt/python3.12\n"
@@ -112,7 +112,7 @@ def test_003_a_platform_without_the_embedded_servers_names_the_ways_round(
     )
     code, said = ended(*patched(without), environment=env(tmp_path, free_ports(), PATH="/nowhere"))
 
-    assert code == 2
+    assert code == 2, said
     assert said == (
         f"HILO-003  There is no embedded {what} for linux/riscv64.\n"
         f"          Use one of yours:   make demo {instead}\n"
@@ -132,7 +132,7 @@ def test_004_a_library_that_mongod_misses_is_named_with_its_package(tmp_path: Pa
     other = f"import pathlib\nembedded.mongod_program = lambda: pathlib.Path({str(changed)!r})"
     code, said = ended(*patched(other), environment=env(data, free_ports()))
 
-    assert code == 2
+    assert code == 2, said
     assert said == (
         "HILO-004  mongod cannot start: libcrypto.so.0 is missing.\n"
         "          Debian, Ubuntu:   sudo apt install libssl3\n"
@@ -146,20 +146,44 @@ def as_nobody(command: str) -> str:
     return f"os.seteuid({NOBODY})\n{command}" if os.geteuid() == 0 else command
 
 
+def passable(folder: Path) -> None:
+    """Others may pass through the folders above, so that what stops them is the folder itself."""
+    for one in (folder, *folder.parents):
+        if one.stat().st_uid == os.geteuid() and one != Path("/"):
+            one.chmod(one.stat().st_mode | 0o011)
+
+
 def test_005_a_folder_of_somebody_else_names_its_owner(tmp_path: Path) -> None:
     folder = tmp_path / "hilo"
     folder.mkdir()
     folder.chmod(0o555)
-    for one in (tmp_path, *tmp_path.parents):
-        if one.stat().st_uid == os.geteuid() and one != Path("/"):
-            one.chmod(one.stat().st_mode | 0o011) if one != folder else None
+    passable(tmp_path)
     owner = psutil.Process().username()
     code, said = ended(*patched(as_nobody("")), environment=env(folder, free_ports()))
 
-    assert code == 2
+    assert code == 2, said
     assert said == (
         f"HILO-005  Cannot write to {folder} (it belongs to {owner}).\n"
         f'          sudo chown -R "$USER" {folder}      or elsewhere:   make demo DATA=~/hilo-demo\n'
+    )
+
+
+def test_005_an_environment_of_somebody_else_names_its_owner(tmp_path: Path) -> None:
+    """bootstrap.py, run by somebody who may not write into the folder of the environment."""
+    (tmp_path / ".venv").mkdir(mode=0o555)
+    passable(tmp_path)
+    start = (
+        f"import os, pwd, runpy, sys\nfound = runpy.run_path({str(BOOTSTRAP)!r})\nmain = found['main']\n"
+        f"main.__globals__.update(ROOT={str(ROOT)!r}, VENV={str(tmp_path / '.venv')!r})\n"
+        f"if os.getuid() == 0:\n    os.setuid({NOBODY})\nmain('demo')"
+    )
+    code, said = ended(sys.executable, "-c", start, environment=os.environ)
+    shown = os.path.relpath(tmp_path / ".venv", ROOT)
+
+    assert code == 2, said
+    assert said == (
+        f"HILO-005  Cannot write to {shown} (it belongs to {psutil.Process().username()}).\n"
+        f'          sudo chown -R "$USER" {shown}\n'
     )
 
 
@@ -173,7 +197,7 @@ def test_006_a_port_that_is_none_is_told(tmp_path: Path) -> None:
 def test_007_a_broker_or_database_of_the_users_that_does_not_answer(tmp_path: Path, given: Mapping[str, str]) -> None:
     code, said = ended(*DEMO, environment=env(tmp_path, free_ports(), **given))
 
-    assert code == 2
+    assert code == 2, said
     assert re.search(r"HILO-007  No (broker|MongoDB) answers at 127\.0\.0\.1:1 ", said)
     assert "make demo" in said
     assert "word" not in said
