@@ -58,7 +58,7 @@ class Screen:
         took = f"{seconds:.1f} s" if seconds is not None else ""
         if what == "services":  # the workers are ingest's
             text = "  ".join(one for one in text.split() if one not in ("outbound", "media"))
-        self.say(f"  {tick}{what:<13} {text:<46} {took:>7}".rstrip())
+        self.say(f"  {tick}{what:<13} {text:<44} {took:>7}".rstrip())
 
     def told(self, at: float, where: str, how: str, who: str, text: str) -> None:
         shown = f"\033[33m{how:<8}\033[0m" if self.colour and how == "PUBLIC" else f"{how:<8}"
