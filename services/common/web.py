@@ -67,7 +67,7 @@ def build(title: str, service: str, readiness: Readiness, *, description: str = 
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(Measured, service=service, readiness=readiness)
+    app.add_middleware(_Measured, service=service, readiness=readiness)
     return app
 
 
@@ -111,22 +111,22 @@ def bug_response(path: str, error: Exception) -> JSONResponse:
 
 
 class Front:
-    """Plain ASGI: requests whose path begins with `prefix` go to `hot`, and everything else to the app."""
+    """Plain ASGI: requests whose path begins with `prefix` go to `hot`, which measures itself and makes its responses `safe`,
+    once the process has started; everything else goes to the app."""
 
-    def __init__(self, prefix: str, hot: ASGIApp, app: ASGIApp) -> None:
-        self._prefix, self._hot, self._app = prefix, hot, app
+    def __init__(self, prefix: str, hot: ASGIApp, app: ASGIApp, readiness: Readiness) -> None:
+        self._prefix, self._hot, self._app, self._readiness = prefix, hot, app, readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hot = scope["type"] == "http" and scope["path"].startswith(self._prefix)
+        hot = scope["type"] == "http" and scope["path"].startswith(self._prefix) and self._readiness.started
         await (self._hot if hot else self._app)(scope, receive, send)
 
 
-class Measured:
-    """Plain ASGI: durations by route, security headers, and 503 for all but health until the process has started. `route` is
-    the name of what Starlette has not routed."""
+class _Measured:
+    """Plain ASGI: durations by route, security headers, and 503 for all but health until the process has started."""
 
-    def __init__(self, app: ASGIApp, service: str, readiness: Readiness, route: str = "other") -> None:
-        self._app, self._service, self._readiness, self._route = app, service, readiness, route
+    def __init__(self, app: ASGIApp, service: str, readiness: Readiness) -> None:
+        self._app, self._service, self._readiness = app, service, readiness
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,13 +141,13 @@ class Measured:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = safe(message["headers"])
+                message["headers"] = _with_safe(message["headers"])
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", self._route)
+            route = getattr(scope.get("route"), "path", "other")
             seconds = metrics.child(metrics.HTTP_SECONDS, self._service, scope["method"], route, str(status))
             seconds.observe(time.perf_counter() - began)
 
@@ -160,7 +160,13 @@ SAFE_HEADERS = (
 )
 
 
-def safe(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _with_safe(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers, with those of ours that are not among them."""
     names = {name for name, _ in headers}
     return [*headers, *(one for one in SAFE_HEADERS if one[0] not in names)]
+
+
+def safe(response: Response) -> Response:
+    """With the security headers, for a route that stands in front of the app."""
+    response.raw_headers = _with_safe(response.raw_headers)
+    return response

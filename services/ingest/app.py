@@ -13,7 +13,7 @@ from services.common.media import FileMediaStore
 from services.common.mongo import Mongo
 from services.common.run import Process
 from services.common.vault import vault
-from services.common.web import Front, Measured, Readiness
+from services.common.web import Front, Readiness
 from services.common.web import build as build_app
 from services.ingest.accounts import Accounts, Connected
 from services.ingest.api import accounts_router, channels_router
@@ -33,7 +33,7 @@ from services.ingest.journey_api import journey_router
 from services.ingest.mail_worker import Bounds, MailWorkers
 from services.ingest.settings import PORT, IngestSettings
 from services.ingest.smtp import MailDoor
-from services.ingest.webhooks import PATH, PREFIX, Webhooks
+from services.ingest.webhooks import PREFIX, Webhooks
 
 DESCRIPTION = "Where things come in: webhooks, mail, web chat, handoff links, journey events, accounts and dead letters."
 
@@ -76,7 +76,7 @@ def build(settings: IngestSettings, registry: Registry | None = None) -> Process
         readiness=readiness,
         parts=(mongo, publisher, http, accounts, directory, fetches, intake, index, letters, chat, workers, mail),
         loops=(accounts.run, partial(fetches.run, intake), letters.run, chat.run),
-        app=Front(PREFIX, Measured(webhooks, "ingest", readiness, PATH), app),
+        app=Front(PREFIX, webhooks, app, readiness),
         port=settings.port or PORT,
     )
 

@@ -130,8 +130,10 @@ class Intake:
         facts = [encode(topics.EVENTS.name, event) for event in events]
         record = rawlog.record(first.channel.name, first.account, raw, outcome, origin)
         place, *_ = await self._publisher.publish([record, *facts])
-        written = replace(record, partition=place.partition, offset=place.offset)
-        dead_ids = await self._set_aside(first.channel, raw, written, outcome)
+        dead_ids: tuple[str, ...] = ()
+        if outcome.quarantined:
+            written = replace(record, partition=place.partition, offset=place.offset)
+            dead_ids = await self._set_aside(first.channel, raw, written, outcome)
         if outcome.fetches:
             await self.keep_fetches(first, outcome.fetches)
         self._say_live(outcome)
@@ -139,8 +141,6 @@ class Intake:
         return Taken(place, outcome, dead_ids)
 
     async def _set_aside(self, channel: Channel[Any], raw: Raw, written: Record, outcome: Outcome) -> tuple[str, ...]:
-        if not outcome.quarantined:
-            return ()
         letters = letters_of(self._dead, channel, raw, written, outcome.quarantined)
         await self._publisher.emit(topics.DEAD, letters)
         for one, letter in zip(outcome.quarantined, letters, strict=True):

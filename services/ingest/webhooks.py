@@ -18,17 +18,16 @@ from starlette.types import Receive, Scope, Send
 from services.common import metrics
 from services.common.errors import Away, Poison, Problem
 from services.common.logs import log
-from services.common.web import bug_response, problem_response
+from services.common.web import bug_response, problem_response, safe
 from services.ingest.accounts import AccountBroken, Accounts, Connected
 from services.ingest.contract import Channel, Raw, Registry, Reply, Webhook, admit
 from services.ingest.intake import Intake
 from services.ingest.settings import IngestSettings
 
 PREFIX = "/webhooks/"
-PATH = PREFIX + "{channel}/{account}"  # and perhaps /{door}
 METHODS = ("GET", "HEAD", "POST")
 RETRY_S = 2
-PLAIN, TAKEN = Reply(), Response()
+PLAIN, TAKEN = Reply(), safe(Response())
 
 
 class Turned(Exception):
@@ -138,7 +137,7 @@ class Webhooks:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.answer(scope, receive)
-        await response(scope, receive, send)
+        await (response if response is TAKEN else safe(response))(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Never 2xx for what is not on the log, but for a handshake, which tells us nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -20,12 +20,22 @@ from tests.waiting import until
 
 
 class Cluster:
+    partitions = 2
+
+    def add_listener(self, listener: Callable[[Any], None]) -> None:
+        self._listener = listener
+
     def partitions_for_topic(self, topic: str) -> Collection[int]:
-        return {0, 1}
+        return set(range(self.partitions))
+
+    def grow(self, partitions: int) -> None:
+        self.partitions = partitions
+        self._listener(self)
 
 
 class Client:
-    cluster = Cluster()
+    def __init__(self) -> None:
+        self.cluster = Cluster()
 
 
 class Broker:
@@ -36,6 +46,9 @@ class Broker:
         self.sent: list[tuple[int, int]] = []
         self.open: dict[int, asyncio.Future[RecordMetadata]] = {}
         self._next: dict[int, int] = {}
+
+    async def partitions_for(self, topic: str) -> Collection[int]:
+        return self.client.cluster.partitions_for_topic(topic)
 
     def create_batch(self) -> BatchBuilder:
         return BatchBuilder(self._size, 0)
@@ -171,3 +184,17 @@ async def test_a_record_that_no_topic_takes_is_refused_before_it_is_copied() -> 
         await batches_of(broker).send(records(0, 1, LARGEST + 1), later())
 
     assert not broker.sent
+
+
+async def test_a_topic_that_has_grown_is_used_as_it_is_now() -> None:
+    broker = Broker()
+    batches = batches_of(broker)
+    keyed = [("t", Record("t", str(n).encode(), b"x")) for n in range(40)]
+    for partitions in (2, 4):
+        broker.client.cluster.grow(partitions)
+        call = sending(batches, keyed)
+        await until(lambda: broker.open)
+        for partition in list(broker.open):
+            broker.acknowledge(partition)
+
+        assert {place.partition for place in await call} == set(range(partitions))

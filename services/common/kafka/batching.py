@@ -11,7 +11,7 @@ import asyncio
 import copy
 import random
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -87,6 +87,8 @@ class Batches:
     def __init__(self, producer: AIOKafkaProducer, linger_s: float) -> None:
         self._producer, self._linger = producer, linger_s
         self._loop = asyncio.get_running_loop()
+        self._counts: dict[str, int] = {}
+        producer.client.cluster.add_listener(self._grown)
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._due: list[_Lane] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -97,12 +99,14 @@ class Batches:
     async def send(self, records: Sequence[tuple[str, Record]], deadline: float) -> list[Place]:
         """Records with the names of their topics. Returns once all are acknowledged; raises what aiokafka raises, and
         TimeoutError when the loop's time has passed the deadline."""
-        counts = {topic: await self._partitions(topic, deadline) for topic in {topic for topic, _ in records}}
+        for topic, _ in records:
+            if topic not in self._counts:
+                await self._count(topic, deadline)
         if any(len(record.value or b"") > LARGEST for _, record in records):
             raise MessageSizeTooLargeError(f"a record may have {LARGEST} bytes")
         call = _Call(len(records), self._loop.create_future())
         for number, (topic, record) in enumerate(records):
-            lane = self._lane(topic, record, counts[topic])
+            lane = self._lane(topic, record)
             while len(lane.batches) > WAITING:
                 await self._room(lane, deadline)
             self._add(lane, record, call, number)
@@ -129,12 +133,14 @@ class Batches:
         if self._calls:
             await asyncio.wait(self._calls)
 
-    async def _partitions(self, topic: str, deadline: float) -> Collection[int]:
-        found: Collection[int] = self._producer.client.cluster.partitions_for_topic(topic)
-        if not found:
-            async with asyncio.timeout_at(deadline):
-                found = await self._producer.partitions_for(topic)
-        return found
+    async def _count(self, topic: str, deadline: float) -> None:
+        async with asyncio.timeout_at(deadline):
+            self._counts[topic] = len(await self._producer.partitions_for(topic))
+
+    def _grown(self, cluster: Any) -> None:
+        """What the broker has told anew: a topic may have more partitions now."""
+        for topic, count in self._counts.items():
+            self._counts[topic] = max(count, len(cluster.partitions_for_topic(topic) or ()))
 
     async def _room(self, lane: _Lane, deadline: float) -> None:
         """While the broker is away, callers wait with their records: kept here, those of calls long given up would pile up."""
@@ -147,10 +153,11 @@ class Batches:
         if self._due and self._timer is None:
             self._timer = self._loop.call_later(self._linger, self._flush)
 
-    def _lane(self, topic: str, record: Record, partitions: Collection[int]) -> _Lane:
+    def _lane(self, topic: str, record: Record) -> _Lane:
         number = record.partition
         if number is None:
-            number = partition_of(record.key, len(partitions)) if record.key else random.choice([*partitions])  # noqa: S311
+            count = self._counts[topic]
+            number = partition_of(record.key, count) if record.key else random.randrange(count)  # noqa: S311  # no secret
         lane = self._lanes.get((topic, number))
         if lane is None:
             lane = self._lanes[topic, number] = _Lane(TopicPartition(topic, number))
