@@ -106,7 +106,7 @@ class Consumer:
                 if not self._owns(ends):
                     return
                 try:
-                    with metrics.BATCH_SECONDS.labels(self.group).time():
+                    with metrics.child(metrics.BATCH_SECONDS, self.group).time():
                         await self._handle(batch)
                 except Away as error:
                     self._set_away(error.part)
@@ -170,9 +170,10 @@ class Consumer:
             at = self._done.get(partition)
             behind = end - at if at is not None else 0
             labels = (self.group, self._topics[partition.topic], str(partition.partition))
-            metrics.LAG_RECORDS.labels(*labels).set(max(0, behind))
+            metrics.child(metrics.LAG_RECORDS, *labels).set(max(0, behind))
             stamp = self._consumer.last_poll_timestamp(partition)
-            metrics.LAG_SECONDS.labels(*labels).set(max(0.0, time.time() - stamp / 1000) if behind > 0 and stamp else 0)
+            late = max(0.0, time.time() - stamp / 1000) if behind > 0 and stamp else 0
+            metrics.child(metrics.LAG_SECONDS, *labels).set(late)
 
     async def stop(self) -> None:
         """Finish the batch in hand, commit it, leave the group."""
