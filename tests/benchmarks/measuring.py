@@ -46,26 +46,23 @@ class Figure:
 Run = Callable[[int], Awaitable[Figure]]
 
 
-async def alternate(stage: str, ours: Run, bare: Run) -> dict[str, Any]:
-    """A line of the report: medians of runs that take turns, since other work on the machine moves the rates."""
-    found: dict[Run, list[Figure]] = {ours: [], bare: []}
+async def alternate(stage: str, ours: Run, bare: Run, **more: Run) -> dict[str, Any]:
+    """A line of the report: medians of runs that take turns, since other work on the machine moves the rates. `more` are
+    other bare versions, by the prefix of their figures."""
+    runs = {"": ours, "bare_": bare, **{f"{name}_": run for name, run in more.items()}}
+    figures: dict[str, list[Figure]] = {name: [] for name in runs}
     for number in range(ROUNDS):
-        for run, figures in found.items():
-            figures.append(await run(number))
-    rate, cpu, bare_rate, bare_cpu = (
-        statistics.median(getattr(one, name) for one in figures)
-        for figures in found.values()
-        for name in ("events_s", "cpu_us")
-    )
-    return {
-        "stage": stage,
-        "events_s": round(rate),
-        "cpu_us": round(cpu),
-        "bare_events_s": round(bare_rate),
-        "bare_cpu_us": round(bare_cpu),
-        "ratio": round(rate / bare_rate, 2),
-        "cpu_ratio": round(bare_cpu / cpu, 2),
-    }
+        for name, run in runs.items():
+            figures[name].append(await run(number))
+    line: dict[str, Any] = {"stage": stage}
+    for name, found in figures.items():
+        line[f"{name}events_s"] = round(statistics.median(one.events_s for one in found))
+        line[f"{name}cpu_us"] = round(statistics.median(one.cpu_us for one in found))
+    for name in list(runs)[1:]:
+        prefix = name.removeprefix("bare_")
+        line[f"{prefix}ratio"] = round(line["events_s"] / line[f"{name}events_s"], 2)
+        line[f"{prefix}cpu_ratio"] = round(line[f"{name}cpu_us"] / line["cpu_us"], 2)
+    return line
 
 
 def cpu_s(pid: int | None = None) -> float:

@@ -1,6 +1,6 @@
-"""Signed webhook over HTTP to durable 200: ingest as it runs in production, beside the bare route of `bare_webhook`.
+"""Signed webhook over HTTP to durable 200: ingest as it runs in production, beside the bare routes of `bare_webhook`.
 
-Each request is one WhatsApp message of a usual length from one of 2,000 people. Server, client, broker and store share the
+`ratio` is to the route that only checks, parses and sends one record; `same_ratio` to one with the same deciders. Each request is one WhatsApp message of a usual length from one of 2,000 people. Server, client, broker and store share the
 machine, so the rate is that of all of them; `cpu_us` is the server's own.
 """
 
@@ -20,7 +20,6 @@ from typing import Any
 import aiohttp
 
 from deploy.local.embedded import free_port, listening
-from services.common import topics as t
 from services.common.auth import Keyring
 from services.common.http import Http
 from services.common.kafka import create_topics
@@ -34,6 +33,13 @@ from tests.benchmarks.measuring import Figure, Parts, alternate, cpu_s
 SECRET, NUMBER = "the-secret-of-the-app", "106540352242922"
 TEXT = "Hola, ¿dónde está mi pedido? Llevo una semana esperando y nadie me contesta. " * 3
 PEOPLE = 2000
+KEY = b"k" * 32
+
+
+def fields(secret: str) -> dict[str, Any]:
+    """The account, as an operator fills it in."""
+    shown = {"phone_number_id": NUMBER, "number": "+49 30 123456", "portfolio": "waba-1"}
+    return shown | {"access_token": "x" * 40, "app_secret": secret, "verify_token": "verify"}
 
 
 def body(number: int) -> bytes:
@@ -112,11 +118,9 @@ async def _connected(settings: CommonSettings, port: int) -> None:
     await http.start()
     try:
         key = await Keyring(mongo, Vault(DEMO_KEY)).create_tenant("acme")
-        fields = {"phone_number_id": NUMBER, "number": "+49 30 123456", "portfolio": "waba-1"}
-        secrets = {"access_token": "x" * 40, "app_secret": SECRET, "verify_token": "verify"}
         url = f"http://127.0.0.1:{port}/v1/accounts/whatsapp/main"
         await until_ready(port)
-        answer = await http.service("PUT", url, "acme", {"fields": fields | secrets}, credential=key, tries=5)
+        answer = await http.service("PUT", url, "acme", {"fields": fields(SECRET)}, credential=key, tries=5)
         if answer.status != 200:
             raise RuntimeError(f"the account was refused: {answer.status} {answer.body!r}")
     finally:
@@ -127,11 +131,11 @@ async def _connected(settings: CommonSettings, port: int) -> None:
 async def stage(parts: Parts, count: int, connections: int) -> dict[str, Any]:
     settings = parts.settings("webhook")
     await create_topics(settings)
-    bare_port, topic = free_port(), settings.topic(t.EVENTS.name)
+    port = free_port()
     latencies: dict[str, list[float]] = {}
 
-    async def measured(server: Server, number: int) -> Figure:
-        sent = requests(server.path, number * (count + 500), count + 500)
+    async def measured(server: Server, number: int, path: str = "") -> Figure:
+        sent = requests(path or server.path, number * (count + 500), count + 500)
         await post(server.port, sent[:500], connections)  # connections to the broker, caches, just what a start costs
         began = cpu_s(server.process.pid)
         answered = await post(server.port, sent[500:], connections)
@@ -140,10 +144,16 @@ async def stage(parts: Parts, count: int, connections: int) -> dict[str, Any]:
         latencies.setdefault(server.path, []).extend(answered.latencies_ms)
         return Figure(count / answered.seconds, (cpu_s(server.process.pid) - began) / count * 1e6)
 
+    words = (str(port), parts.kafka, settings.kafka_prefix, SECRET)
     async with (
         ingest(settings, parts.mongo) as ours,
-        serving("tests.benchmarks.bare_webhook", bare_port, "/webhook", str(bare_port), parts.kafka, topic, SECRET) as bare,
+        serving("tests.benchmarks.bare_webhook", port, "/webhook", *words) as bare,
     ):
-        line = await alternate("webhook", lambda n: measured(ours, n), lambda n: measured(bare, n))
+        line = await alternate(
+            "webhook",
+            lambda n: measured(ours, n),
+            lambda n: measured(bare, n),
+            same=lambda n: measured(bare, n, "/same"),
+        )
         found = statistics.quantiles(latencies[ours.path], n=100)
         return {**line, "p50_ms": round(found[49], 1), "p99_ms": round(found[98], 1), "connections": connections}
