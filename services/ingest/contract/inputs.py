@@ -114,8 +114,10 @@ class Node:
     path: str = ""
 
     def get(self, path: str) -> JSON:
-        here = self.value
-        for name, number in _steps(path):
+        here, steps = self.value, _steps(path)
+        if len(steps) == 1 and isinstance(here, dict):  # nearly always
+            return here.get(steps[0][0])
+        for name, number in steps:
             if isinstance(here, dict):
                 here = here.get(name)
             elif isinstance(here, list) and number is not None and number < len(here):
@@ -127,9 +129,10 @@ class Node:
     def walk(self, path: str) -> Iterable[Node]:
         """Every place under `path`; `[]` stands for each element of a list. Absent is nothing, misshapen is a broken node."""
         head, bracket, rest = path.partition("[]")
-        value, where = self.get(head), self._under(head)
+        value = self.get(head)
         if value is None:
             return ()
+        where = self._under(head)
         if not bracket:
             return (Node(value, where),)
         if not isinstance(value, list):

@@ -166,7 +166,7 @@ def complete(
     said = shape(fact)
     sender = _sender(said.sender, key, account.region)
     party = keyed(key, fact.party, account.region) if fact.party else (sender.id if sender else None)
-    common = {
+    told = {
         "provider_id": _text(fact.id),
         "party": party,
         "at": _moment(fact.at),
@@ -174,8 +174,11 @@ def complete(
         "place": place,
         "sequence": fact.sequence,
         **_placed(channel, fact, said, party),
+        **said.fields,
     }
-    data = said.model.model_validate({**common, **said.fields, **({"sender": sender} if sender else {})})
+    if sender:
+        told["sender"] = sender
+    data = said.model.model_validate(told)
     _check_names(said)
     names = (account.tenant, channel.name, account.id, fact.id)
     return Event(
@@ -220,10 +223,10 @@ def _placed(channel: Channel[Any], fact: Fact, said: Shape, party: Identifier | 
 
 def _check_names(said: Shape) -> None:
     """Names in data become field names of documents, which hold no NUL."""
-    mappings = [said.fields.get("data", {}), said.fields.get("context", {})]
-    mappings += [part.data for part in said.fields.get("parts", ())]
-    if any("\0" in name for mapping in mappings for name in mapping):
-        raise ValueError("a name in data holds NUL")
+    mappings = [said.fields.get("data"), said.fields.get("context"), *(part.data for part in said.fields.get("parts", ()))]
+    for mapping in filter(None, mappings):
+        if any("\0" in name for name in mapping):
+            raise ValueError("a name in data holds NUL")
 
 
 def _text(provider_id: str) -> str:
