@@ -239,6 +239,7 @@ class Streams:
             monitor=_Quiet(),
             processing_guarantee="at_least_once",
             consumer_auto_offset_reset="earliest",
+            consumer_metadata_max_age_ms=connection(settings)["metadata_max_age_ms"],
             broker_session_timeout=settings.kafka_session_timeout_s,
             broker_heartbeat_interval=settings.kafka_session_timeout_s / 4,
             broker_rebalance_timeout=max(settings.kafka_session_timeout_s, 15),

@@ -27,7 +27,8 @@ def connection(settings: CommonSettings) -> dict[str, Any]:
         "bootstrap_servers": settings.kafka.split(","),
         "security_protocol": settings.kafka_security,
         "request_timeout_ms": 15_000,
-        "metadata_max_age_ms": 30_000,
+        # While a broker starts it does not know its topics: whoever leads a group then assigns nothing until it looks again.
+        "metadata_max_age_ms": 5_000,
     }
     if settings.kafka_security.endswith("SSL"):
         common["ssl_context"] = create_ssl_context(cafile=settings.kafka_cafile)
