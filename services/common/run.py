@@ -131,6 +131,7 @@ class _Server(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=process.websocket_max_bytes,
                 timeout_graceful_shutdown=5,
+                proxy_headers=False,  # whom X-Forwarded-For is believed is a setting of the doors, loopback or not
                 server_header=False,
                 date_header=False,
             )

@@ -190,6 +190,13 @@ async def test_guesses_are_bounded_and_what_is_no_token_is_not_even_asked(client
     assert known.status_code == 429  # who guesses waits, also for what they know
 
 
+async def test_an_address_that_nobody_of_ours_vouches_for_hides_no_guesses(client: httpx.AsyncClient, router: Router) -> None:
+    """X-Forwarded-For is believed as far as the settings say, also from a peer on this machine."""
+    answers = [await client.get(f"/go/{UNKNOWN}", headers={"x-forwarded-for": f"203.0.113.{n}"}) for n in range(6)]
+
+    assert answers[-1].status_code == 429
+
+
 async def test_a_router_that_is_away_or_talks_nonsense_is_a_page_that_says_to_try_again(
     client: httpx.AsyncClient, settings: CommonSettings, router: Router
 ) -> None:
