@@ -192,7 +192,10 @@ class MongoConversationStore:
         await bulk(self._legs, [UpdateOne({"_id": leg}, {"$set": {"conv": conversation}})])
 
     async def known(self, identifiers: Collection[str]) -> dict[str, Known]:
-        found = await asyncio.gather(*map(self._knowing, identifiers))
+        if len(identifiers) == 1:
+            found = [await self._knowing(*identifiers)]
+        else:
+            found = await asyncio.gather(*map(self._knowing, identifiers))
         return {one: known for one, known in zip(identifiers, found, strict=True) if known}
 
     async def _know_each(self, identifiers: Sequence[str]) -> Sequence[Known | None]:

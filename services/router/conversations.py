@@ -58,7 +58,7 @@ class Input:
 
 def unfinished(c: Conversation, now: datetime) -> Conversation:
     """With a moment at which somebody looks again, in case nobody finishes what this change leaves half done."""
-    return replace(c, due=min(filter(None, (c.due, now + UNFINISHED))))
+    return c.but(due=min(filter(None, (c.due, now + UNFINISHED))))
 
 
 # -- resolve: the holder of a leg -----------------------------------------------------------------------------------------
@@ -159,8 +159,8 @@ def arrived(walk: Walk) -> LegRecord:
     """The leg's record where it arrives: its memory of inputs comes with it. A send decided before a move is refused, hence
     the epoch; a leg that was attached by a token stays attached by it only where the token put it."""
     if walk.need == 1:
-        return replace(walk.carry, n=1, moved=None)
-    return replace(walk.carry, n=walk.need, moved=None, via="id", epoch=walk.carry.epoch + 1)
+        return walk.carry.but(n=1, moved=None)
+    return walk.carry.but(n=walk.need, moved=None, via="id", epoch=walk.carry.epoch + 1)
 
 
 def opened(walk: Walk, now: datetime) -> Change:

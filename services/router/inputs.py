@@ -57,19 +57,20 @@ def _input(
     directory: Directory,
     parties: Parties,
 ) -> Input | None:
-    key, who = leg_of(event, data, directory), party_of(data)
-    if key is None or who is None:
+    who = party_of(data)
+    if who is None or not who.key:
         return None
+    visibility = data.visibility or directory.visibility(event.channel, data.leg)
     at = milliseconds(data.at or data.received_at)
     leg = LegRecord(
-        key=key,
+        key=leg_key(event.tenant, event.channel, event.account, who.key, visibility, data.thread),
         party=who.key,
         channel=event.channel,
         account=event.account,
         who=parties.seal(event.tenant, who),
         leg=data.leg,
         thread=data.thread,
-        visibility=data.visibility or directory.visibility(event.channel, data.leg),
+        visibility=visibility,
         name=sender.name if sender else None,
         proof=sender.proof if sender else "claimed",
         context=dict(context),

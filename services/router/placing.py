@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from services.router import conversations as decide
@@ -122,7 +122,7 @@ class _Batch:
         if not await self._store.insert_hint(leg, hint) or target != decide.first_id(leg, 1):
             del self._learned[leg]  # it goes where others are: reconcile before the input is applied
             return False
-        walk = Walk(leg, target, hint.opened, customer, replace(first.leg, n=1), opening)
+        walk = Walk(leg, target, hint.opened, customer, first.leg.but(n=1), opening)
         change, done = self._apply(decide.opened(walk, self._driver.now()), leg)
         after = await self._driver.open(change)
         if after is None:

@@ -260,11 +260,11 @@ class Conversations:
     def _settled(self, c: Conversation, now: datetime) -> Conversation:
         """Nothing is left to reconcile, and the outbox is published. A leg that went elsewhere may not have arrived: then only
         `tend`, which looks, may put the next look off."""
-        settled = replace(c, check=False, out=())
+        settled = c.but(check=False, out=())
         due = self._arm(settled, now)
         if any(leg.moved for leg in c.legs):
             due = min(filter(None, (due, c.due)), default=None)
-        return replace(settled, due=due)
+        return settled.but(due=due)
 
     async def _write(self, c: Conversation, change: Change) -> bool:
         """Change, publish, and give the token back if the change ended an assignment."""

@@ -290,7 +290,10 @@ class Conversation(Copied):
     out: tuple[OutboxItem, ...] = ()
 
     def leg(self, key: str) -> LegRecord | None:
-        return next((one for one in self.legs if one.key == key), None)
+        for one in self.legs:
+            if one.key == key:
+                return one
+        return None
 
     @property
     def held(self) -> tuple[LegRecord, ...]:

@@ -23,6 +23,7 @@ from services.common.kafka.clients import PatientConsumer, connection, stopped
 from services.common.logs import log
 from services.common.settings import CommonSettings
 
+MEASURED_S = 1
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
@@ -45,8 +46,9 @@ class Consumer:
         self._commit_interval, self._backoff = commit_interval_s, backoff_s
         self._consumer: AIOKafkaConsumer | None = None
         self._busy = asyncio.Lock()
-        self._done: dict[TopicPartition, int] = {}
-        self._committed_at = 0.0
+        self._done: dict[TopicPartition, int] = {}  # to be committed
+        self._handled: dict[TopicPartition, int] = {}
+        self._committed_at = self._measured_at = 0.0
         self._stopping = asyncio.Event()
         self.away: str | None = None
 
@@ -114,6 +116,7 @@ class Consumer:
                 else:
                     self._set_away(None)
                     self._done |= ends
+                    self._handled |= ends
                     for topic in {record.topic for record in batch}:
                         metrics.CONSUMED.labels(self.group, topic).inc(sum(r.topic == topic for r in batch))
                     return
@@ -160,14 +163,18 @@ class Consumer:
                 log().warning("commit_failed", group=self.group, reason=type(error).__name__)
 
     def _measure(self) -> None:
+        """How far behind, once a second: it costs as much as handling some records."""
         assert self._consumer
+        if time.monotonic() - self._measured_at < MEASURED_S:
+            return
+        self._measured_at = time.monotonic()
         for partition in self._consumer.assignment():
             highwater = self._consumer.highwater(partition)
             last = self._consumer.last_stable_offset(partition)
             if highwater is None:
                 continue
             end = max(highwater, last or 0)
-            at = self._done.get(partition)
+            at = self._handled.get(partition)
             behind = end - at if at is not None else 0
             labels = (self.group, self._topics[partition.topic], str(partition.partition))
             metrics.child(metrics.LAG_RECORDS, *labels).set(max(0, behind))
@@ -193,6 +200,7 @@ class _Revoking(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         async with self._consumer._busy:
             await self._consumer.commit()
+        self._consumer._handled.clear()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         log().info("partitions_assigned", group=self._consumer.group, count=len(list(assigned)))
