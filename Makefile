@@ -8,6 +8,7 @@ KAFKA ?= embedded
 KILLS ?= 0
 DUPLICATES ?= 10
 RATE ?= 0
+JOBS ?= 3
 export PORT DATA MONGO KAFKA
 
 help: ## this list
@@ -17,7 +18,7 @@ demo: ## everything on this machine, with a story to watch: no Docker, no Java (
 	@$(BOOT) demo && $(VENV)/python -m deploy.local.demo $(ARGS)
 
 test: ## all tests that need no Docker and no browser
-	@$(BOOT) dev && $(VENV)/pytest -m "not docker and not browser" $(ARGS)
+	@$(BOOT) dev && $(VENV)/pytest -m "not docker and not browser" -n $(JOBS) --dist loadfile $(ARGS)
 
 check: ## lint, format, types, layers
 	@$(BOOT) dev && $(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy && $(VENV)/lint-imports
