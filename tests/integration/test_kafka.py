@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from deploy.local.embedded import EmbeddedBroker
+from services.common import metrics
 from services.common import topics as t
 from services.common.cloudevents import Event, Record, decode, encode
 from services.common.errors import BrokerAway, StoreAway
 from services.common.events import DeadLettered, MessageReceived, Part
 from services.common.identifiers import Identifier, Sender
-from services.common.kafka import Consumer, DeadLetters, Publisher, View, create_topics, read
+from services.common.kafka import Consumer, DeadLetters, Publisher, View, consuming, create_topics, read
 from services.common.settings import CommonSettings
 from tests.waiting import until
 
@@ -74,6 +75,30 @@ async def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_com
 
     await until(lambda: seen.records)
     assert consumer.ready
+    await consumer.stop()
+    await running
+
+
+def behind(group: str) -> float:
+    """What the group's gauge says, over all partitions."""
+    samples = [sample for metric in metrics.LAG_RECORDS.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.labels["group"] == group)
+
+
+async def test_how_far_behind_a_group_is_is_told_while_the_store_is_away(
+    settings: CommonSettings, publisher: Publisher, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consuming, "MEASURED_S", 0)
+    await publisher.emit(t.EVENTS, [said(1), said(2), said(3)])
+    seen = Seen(*(StoreAway("x") for _ in range(1000)))
+    consumer = Consumer(settings, f"behind-{unique}", [t.EVENTS], seen, backoff_s=(0.02, 0.02))
+    await consumer.start()
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: behind(consumer.group) == 3, what="three records behind")
+    seen.errors.clear()
+    await until(lambda: behind(consumer.group) == 0, what="caught up")
+    await publisher.emit(t.EVENTS, [said(4)])
+    await until(lambda: len(seen.records) == 4 and behind(consumer.group) == 0, what="caught up again")
     await consumer.stop()
     await running
 

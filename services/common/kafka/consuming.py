@@ -102,6 +102,8 @@ class Consumer:
         """Handle a batch until it is done, or until the partitions went to somebody else."""
         batch = [self._record(message) for messages in polled.values() for message in messages]
         ends = {partition: messages[-1].offset + 1 for partition, messages in polled.items()}
+        for partition, messages in polled.items():
+            self._handled.setdefault(partition, messages[0].offset)
         wait = self._backoff[0]
         while not self._stopping.is_set():
             async with self._busy:
@@ -120,6 +122,7 @@ class Consumer:
                     for topic in {record.topic for record in batch}:
                         metrics.CONSUMED.labels(self.group, topic).inc(sum(r.topic == topic for r in batch))
                     return
+            self._measure()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
             wait = min(wait * 2, self._backoff[1])
