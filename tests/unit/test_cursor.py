@@ -97,7 +97,9 @@ def test_a_vector_leads_back(epoch: bytes, at: datetime, offsets: dict[int, int]
     assert vector_of(given_.text()) == given_
 
 
-@pytest.mark.parametrize("text", ["", "x", "AAAA", "*" * 20, Vector(b"abcd", datetime(2026, 3, 1, tzinfo=UTC), {1: 1}).text()[:-3]])
+@pytest.mark.parametrize(
+    "text", ["", "x", "AAAA", "*" * 20, Vector(b"abcd", datetime(2026, 3, 1, tzinfo=UTC), {1: 1}).text()[:-3]]
+)
 def test_what_is_no_event_id_is_refused(text: str) -> None:
     with pytest.raises(NotAVector):
         vector_of(text)
