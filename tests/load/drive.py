@@ -37,8 +37,35 @@ class Sent:
         return [(self.seen[one] - at) * 1000 for one, at in self.began.items() if one in self.seen]
 
 
+class _Mailing:
+    """One SMTP connection, opened when it is needed."""
+
+    def __init__(self) -> None:
+        self._smtp: smtplib.SMTP | None = None
+
+    def handed_over(self, server: str, sender: str, to: str, content: bytes) -> bool:
+        try:
+            if self._smtp is None:
+                host, _, port = server.partition(":")
+                self._smtp = smtplib.SMTP(host, int(port), timeout=30)
+            self._smtp.sendmail(sender, [to], content)
+            return True
+        except (smtplib.SMTPException, OSError):
+            if self._smtp:
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    self._smtp.close()
+            self._smtp = None
+            return False
+
+    def quit(self) -> None:
+        if self._smtp:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                self._smtp.quit()
+
+
 class Driver:
-    """One HTTP session, one SMTP connection, a socket a visitor. Webhooks are sent again until they are answered 2xx.
+    """One HTTP session, some SMTP connections, a socket a visitor: who is slow on one door holds up no other. Webhooks are
+    sent again until they are answered 2xx.
 
     `progress` goes from 0 to 1. What comes after `LAST` waits for `go_on`, so that faults fall into the run and not behind it.
     """
@@ -50,10 +77,9 @@ class Driver:
         self.sent = Sent()
         self.progress = 0.0
         self.go_on = asyncio.Event()
-        self._slots = asyncio.Semaphore(48)
-        self._mail = asyncio.Lock()
+        self._slots = {"webhook": asyncio.Semaphore(48), "webchat": asyncio.Semaphore(32), "email": asyncio.Semaphore(4)}
+        self._mailing = [_Mailing() for _ in range(4)]
         self.visitors: dict[Person, Visitor] = {}
-        self._smtp: smtplib.SMTP | None = None
 
     async def run(self, batches: Sequence[Sequence[Message]]) -> None:
         connector = aiohttp.TCPConnector(limit=64)
@@ -67,34 +93,35 @@ class Driver:
                 self.progress = place / len(ordered)
                 if self.progress >= self.LAST:
                     await self.go_on.wait()
-                await self._slots.acquire()
-                tasks.create_task(self._one(batch))
+                door = self._door(batch)
+                if door == "webhook":
+                    await self._slots[door].acquire()
+                tasks.create_task(self._one(door, batch))
                 number += len(batch)
                 if self._rate and (ahead := number / self._rate - (time.perf_counter() - began)) > 0:
                     await asyncio.sleep(ahead)
         self.progress = 1.0
-        if self._smtp:
-            with contextlib.suppress(smtplib.SMTPException, OSError):
-                self._smtp.quit()
+        for one in self._mailing:
+            one.quit()
 
     async def close(self) -> None:
         for visitor in self.visitors.values():
             await visitor.close()
 
-    async def _one(self, batch: Sequence[Message]) -> None:
-        try:
-            await self._send(batch)
-        finally:
-            self._slots.release()
+    @staticmethod
+    def _door(batch: Sequence[Message]) -> str:
+        channel = batch[0].person.channel
+        return channel if channel in ("email", "webchat") else "webhook"
 
-    async def _send(self, batch: Sequence[Message]) -> None:
-        match batch[0].person.channel:
-            case "email":
-                await self._by_mail(batch[0])
-            case "webchat":
-                await self._by_chat(batch[0])
-            case _:
+    async def _one(self, door: str, batch: Sequence[Message]) -> None:
+        if door == "webhook":  # its slot was taken before
+            try:
                 await self._by_webhook(batch)
+            finally:
+                self._slots[door].release()
+            return
+        async with self._slots[door]:
+            await (self._by_mail(batch[0]) if door == "email" else self._by_chat(batch[0]))
 
     # -- webhooks
 
@@ -173,27 +200,16 @@ class Driver:
         written["Authentication-Results"] = "mx.hilo.test; dmarc=pass header.from=load.example"
         content = written.as_bytes(policy=email.policy.SMTP)
         self._begin([identifier])
-        async with self._mail:
+        mailing = self._mailing.pop()
+        try:
             while not await asyncio.to_thread(
-                self._handed_over, account.smtp, message.person.address, account.address, content
+                mailing.handed_over, account.smtp, message.person.address, account.address, content
             ):
                 self.sent.retries += 1
                 await asyncio.sleep(0.3)
+        finally:
+            self._mailing.append(mailing)
         self._promise([message], [identifier])
-
-    def _handed_over(self, server: str, sender: str, to: str, content: bytes) -> bool:
-        try:
-            if self._smtp is None:
-                host, _, port = server.partition(":")
-                self._smtp = smtplib.SMTP(host, int(port), timeout=30)
-            self._smtp.sendmail(sender, [to], content)
-            return True
-        except (smtplib.SMTPException, OSError):
-            if self._smtp:
-                with contextlib.suppress(smtplib.SMTPException, OSError):
-                    self._smtp.close()
-            self._smtp = None
-            return False
 
     async def _by_chat(self, message: Message) -> None:
         visitor = self.visitors.get(message.person)
