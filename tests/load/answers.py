@@ -17,6 +17,7 @@ from services.simulator.app import Simulator
 from services.simulator.visitor import Visitor
 from tests.load.readback import Reading
 
+AT_ONCE = 8
 SETTLED = frozenset(("sent", "failed", "refused", "unknown"))
 
 
@@ -33,9 +34,10 @@ class Answers:
         """Each open conversation once, until enough are answered; at most so long after the last message was sent."""
         last_look = float("inf")
         while len(self.accepted) < self._many and time.monotonic() < last_look:
-            for one in await self._open():
-                if len(self.accepted) < self._many:
-                    await self._answer(one)
+            found = await self._open()
+            while found and (left := self._many - len(self.accepted)) > 0:
+                some, found = found[: min(left, AT_ONCE)], found[min(left, AT_ONCE) :]
+                await asyncio.gather(*map(self._answer, some))
             if sent_all.is_set() and last_look == float("inf"):
                 last_look = time.monotonic() + 120
             await asyncio.sleep(0.3)
