@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,9 +10,7 @@ from datetime import timedelta
 
 from services.common import metrics, topics, vault, web
 from services.common.auth import Auth, Keyring
-from services.common.errors import Away
 from services.common.kafka import Consumer, DeadLetters, Publisher, View
-from services.common.logs import log
 from services.common.mongo import Mongo
 from services.common.run import Process
 from services.common.tenants import Tenants
@@ -22,6 +19,7 @@ from services.router import api, desk, desk_api, timers
 from services.router.agent_store import MongoAgentStore
 from services.router.agents import Desk
 from services.router.assigner import Assigner, Kicks, Owner
+from services.router.books import QueueBook, RuleBook
 from services.router.codes import Keys
 from services.router.commands import Commands
 from services.router.consumer import GROUP, CustomerEvents, Erasures, MapRecords
@@ -37,7 +35,6 @@ from services.router.outputs import Change
 from services.router.people import Parties, People
 from services.router.poller import Poller
 from services.router.protocol import Conversations, NoDesk
-from services.router.rules import RuleBook
 from services.router.settings import PORT, RouterSettings
 from services.router.state import OutboxItem
 from services.router.streams import Handle, Streams
@@ -61,39 +58,6 @@ class KafkaOutbox:
         for item in (item for items in boxes for item in items if item.s is not None):
             metrics.CONVERSATIONS.labels(item.record.attributes.get("type", "")).inc()
         return [None] * len(boxes)
-
-
-class QueueBook:
-    """What queues promise, in memory: read at the start and then every few seconds."""
-
-    def __init__(self, agents: MongoAgentStore, keyring: Keyring, refresh_s: float = 10) -> None:
-        self._agents, self._keyring, self._refresh = agents, keyring, refresh_s
-        self._times: dict[tuple[str, str], QueueTimes] = {}
-        self._usual = QueueTimes()
-
-    def of(self, tenant: str, queue: str) -> QueueTimes:
-        return self._times.get((tenant, queue), self._usual)
-
-    def usual(self, times: QueueTimes) -> QueueBook:
-        self._usual = times
-        return self
-
-    async def start(self) -> None:
-        for tenant in await self._keyring.tenants():
-            for queue in await self._agents.queues(tenant):
-                answer = self._usual.answer_s if queue.answer_s is None else queue.answer_s
-                self._times[tenant, queue.name] = QueueTimes(answer, queue.resolve_s, queue.hours)
-
-    async def stop(self) -> None:
-        return None
-
-    async def follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh)
-            try:
-                await self.start()
-            except Away as error:
-                log().warning("away", part=error.part, reason=str(error))
 
 
 def offer_keys(settings: RouterSettings) -> Keys:

@@ -17,12 +17,12 @@ from services.common.identifiers import Identifier, Proof, derived_event_id, leg
 from services.common.tenants import PublicRules
 from services.router import conversations as decide
 from services.router import handoff, privacy, sending
+from services.router.books import RulesOf
 from services.router.directory import Directory
 from services.router.leaks import PrivateInvitations
 from services.router.outputs import Change, Emit
 from services.router.people import Parties, People
 from services.router.protocol import Conversations
-from services.router.rules import RulesOf
 from services.router.sending import Draft
 from services.router.state import Command, Conversation, LegRecord, head
 from services.router.wishes import Wishes
