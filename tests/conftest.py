@@ -14,6 +14,7 @@ from deploy.local.embedded import EmbeddedBroker, EmbeddedMongod
 from services.common.kafka import Publisher, create_topics
 from services.common.mongo import Mongo
 from services.common.settings import CommonSettings
+from tests.needs import missing
 
 # No timing assertions: how long an example takes says more of the machine than of the code.
 hypothesis_settings.register_profile("hilo", deadline=None)
@@ -86,8 +87,8 @@ async def publisher(settings: CommonSettings, topics: None) -> AsyncIterator[Pub
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium(request: pytest.FixtureRequest) -> str:
     for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"):
         if Path(path).exists():
             return path
-    pytest.skip("needs a Chromium: apt install chromium")
+    raise missing(request.config, "browser", "needs a Chromium: apt install chromium")

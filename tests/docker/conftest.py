@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,12 +12,14 @@ from deploy.local.containers import IMAGE, ApacheBroker, available
 from deploy.local.embedded import free_port, listening
 from services.common.mongo import initiate_replica_set
 from services.common.settings import CommonSettings
+from tests.needs import missing
+from tests.waiting import until
 
 
 @pytest.fixture(scope="session", autouse=True)
-def engine() -> None:
+def engine(request: pytest.FixtureRequest) -> None:
     if not available():
-        pytest.skip(f"needs a Docker engine with {IMAGE}")
+        raise missing(request.config, "docker", f"needs a Docker engine with {IMAGE}")
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +36,7 @@ def mongo_uri(engine: None) -> Iterator[str]:
     port = free_port()
     command = f"--replSet hilo --port {port} --wiredTigerCacheSizeGB 0.5"
     with DockerContainer("mongo:8.0").with_bind_ports(port, port).with_command(command):
-        deadline = time.monotonic() + 60
-        while not listening(port) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        asyncio.run(until(lambda: listening(port), within_s=60, what="a MongoDB that listens"))
         uri = f"mongodb://127.0.0.1:{port}/?replicaSet=hilo"
         asyncio.run(initiate_replica_set(CommonSettings(env="test", mongo=uri), f"127.0.0.1:{port}"))
         yield uri

@@ -19,6 +19,7 @@ import pytest
 
 from deploy.local.stack import ROOT
 from services.simulator import wire
+from tests.needs import missing
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(400)]
@@ -79,12 +80,12 @@ class Installation:
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     if (
         shutil.which("docker") is None
         or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
     ):
-        pytest.skip("needs docker compose")
+        raise missing(request.config, "docker", "needs docker compose")
     one = Installation(tmp_path)
     yield one
     one.compose("down", "-v", "--timeout", "5", check=False)
