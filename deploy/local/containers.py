@@ -41,7 +41,7 @@ class ApacheBroker:
         while not self._answers():
             if time.monotonic() > deadline:
                 raise CannotStart("009", "Apache Kafka did not start.", f"docker logs {self._name}")
-            time.sleep(0.5)
+            time.sleep(0.5)  # between two looks; there is nothing here that would tell us
 
     def _answers(self) -> bool:
         """The port is forwarded before the broker listens, and it listens before it knows its topics."""

@@ -199,8 +199,15 @@ class Demo:
         keys = await setup.tenant(stack)
         simulator = Simulator(casa.simulated(self.ports, self.secrets), http, mail_port=self.ports.of["mailbox"])
         await simulator.start()
-        quiet = {"log_config": None, "lifespan": "off", "timeout_graceful_shutdown": 1}
-        server = _Quiet(uvicorn.Config(simulator.app, "127.0.0.1", self.ports.of["simulator"], **quiet))
+        config = uvicorn.Config(
+            simulator.app,
+            "127.0.0.1",
+            self.ports.of["simulator"],
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        server = _Quiet(config)
         serving = asyncio.create_task(server.serve())
         try:
             await setup.shop(stack, http, keys, self.secrets)

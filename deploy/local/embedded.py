@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251  # speaks for members that cannot any more
-from aiokafka.errors import KafkaError  # noqa: TID251
-from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251
+from aiokafka.errors import KafkaError  # noqa: TID251  # what that admin client raises
+from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251  # which the admin client has no method for
 
 from services.common.mongo import initiate_replica_set
 from services.common.settings import CommonSettings

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient  # noqa: TID251  # deleting topics is nothing that Hilo itself ever does
-from aiokafka.errors import KafkaError  # noqa: TID251
+from aiokafka.errors import KafkaError  # noqa: TID251  # what that admin client raises
 
 from deploy.local.embedded import CannotStart
 from services.common.errors import StoreAway
+from services.common.kafka.clients import connection
 from services.common.mongo import Mongo, PyMongoError
 from services.common.settings import CommonSettings
 
@@ -107,7 +108,7 @@ def swept(kafka: str | None, mongo: str | None, prefix: str) -> None:
 
 async def _topics(servers: str, delete: str | None = None) -> None:
     """Whether the broker answers; with `delete` also remove the topics whose names begin so."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**{**connection(CommonSettings(env="demo", kafka=servers)), "request_timeout_ms": 10_000})
     try:
         await admin.start()
         found = await admin.list_topics()
