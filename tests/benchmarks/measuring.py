@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -121,6 +122,7 @@ class PlainLoop:
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
         self._stopping = False
+        self._ended = asyncio.Event()
 
     async def start(self) -> None:
         await self._consumer.start()
@@ -137,10 +139,12 @@ class PlainLoop:
             if batch:
                 await self._handle(batch)
                 await self._consumer.commit()
+        self._ended.set()
 
     async def stop(self) -> None:
         self._stopping = True
-        await asyncio.sleep(0.3)  # the poll in hand ends by itself
+        with contextlib.suppress(TimeoutError):  # a loop that raised has not ended like that
+            await asyncio.wait_for(self._ended.wait(), 5)
         await self._consumer.stop()
 
 
