@@ -10,6 +10,10 @@ DUPLICATES ?= 10
 RATE ?= 0
 WORKERS ?= 1
 PAUSES ?= 0
+WARM ?= 0
+WEBHOOKS ?= 0
+BATCH ?= 5
+REPLIES ?= -1
 JOBS ?= 3
 export PORT DATA MONGO KAFKA
 
@@ -34,8 +38,8 @@ test-browser: ## the console and the widget in a real Chromium
 test-docker: ## Apache Kafka and MongoDB in containers: crashes, rebalances, loss
 	@$(BOOT) dev && TESTCONTAINERS_RYUK_DISABLED=true $(VENV)/pytest -m docker $(ARGS)
 
-load: ## N signed webhooks of all channels, checked one by one (N= KAFKA=embedded|apache KILLS= DUPLICATES= RATE= WORKERS= PAUSES=)
-	@$(BOOT) dev && $(VENV)/python -m tests.load N=$(N) KAFKA=$(KAFKA) KILLS=$(KILLS) DUPLICATES=$(DUPLICATES) RATE=$(RATE) WORKERS=$(WORKERS) PAUSES=$(PAUSES)
+load: ## N signed webhooks of all channels, checked one by one (N= KAFKA=embedded|apache KILLS= DUPLICATES= RATE= WORKERS= PAUSES= WARM= WEBHOOKS= BATCH= REPLIES=)
+	@$(BOOT) dev && $(VENV)/python -m tests.load N=$(N) KAFKA=$(KAFKA) KILLS=$(KILLS) DUPLICATES=$(DUPLICATES) RATE=$(RATE) WORKERS=$(WORKERS) PAUSES=$(PAUSES) WARM=$(WARM) WEBHOOKS=$(WEBHOOKS) BATCH=$(BATCH) REPLIES=$(REPLIES)
 
 bench: ## each stage beside the bare version of the same work, on Apache Kafka (STAGES=webhook,identity,router,timeline)
 	@$(BOOT) dev && $(VENV)/python -m tests.benchmarks $(if $(STAGES),STAGES=$(STAGES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import sys
 import time
 import uuid
 
@@ -24,7 +25,7 @@ class ApacheBroker:
     """
 
     def __init__(self, port: int | None = None, heap: str = "-Xmx512m") -> None:
-        self.port, self._heap = port or free_port(), heap
+        self.port, self._controller, self._heap = port or free_port(), free_port(), heap
         self._name = f"hilo-kafka-{uuid.uuid4().hex[:8]}"
         self._made = False
 
@@ -34,7 +35,7 @@ class ApacheBroker:
 
     def start(self, wait_s: float = 180) -> None:
         if not self._made:
-            _docker("create", "--name", self._name, "-p", f"127.0.0.1:{self.port}:{self.port}", *self._environment(), IMAGE)
+            _docker("create", "--name", self._name, *self._network(), *self._environment(), IMAGE)
             self._made = True
         _docker("start", self._name)
         deadline = time.monotonic() + wait_s
@@ -50,15 +51,22 @@ class ApacheBroker:
             return True
         return False
 
+    def _network(self) -> list[str]:
+        """The machine's own network where Docker has it: a forwarded port costs 50 us of Docker's proxy for every message."""
+        if sys.platform == "linux":
+            return ["--network", "host"]
+        return ["-p", f"127.0.0.1:{self.port}:{self.port}"]
+
     def _environment(self) -> list[str]:
+        host = "127.0.0.1" if sys.platform == "linux" else ""
         values = {
             "KAFKA_NODE_ID": "1",
             "KAFKA_PROCESS_ROLES": "broker,controller",
-            "KAFKA_LISTENERS": f"PLAINTEXT://:{self.port},CONTROLLER://:9093",
+            "KAFKA_LISTENERS": f"PLAINTEXT://{host}:{self.port},CONTROLLER://{host}:{self._controller}",
             "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{self.port}",
             "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
             "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+            "KAFKA_CONTROLLER_QUORUM_VOTERS": f"1@localhost:{self._controller}",
             "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
             "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
             "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",

@@ -4,6 +4,8 @@ out of order or not accounted for.
 KAFKA=apache runs Apache Kafka in a container. KILLS=1 kills every service and the broker once with -9 during the run (the
 embedded broker keeps everything in memory and is never killed). WORKERS=2 starts a second identity, router and timeline, and
 PAUSES=1 stops each of these once for longer than its session lasts. RATE is messages a second; 0 is as fast as it goes.
+WARM of the N go first and are in no figure of speed: what remains shows what is sustained. WEBHOOKS=1 leaves mail and chat out,
+BATCH is how many WhatsApp messages one webhook brings, REPLIES how many answers an agent sends (-1: one for fifty messages).
 """
 
 from __future__ import annotations
@@ -16,13 +18,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from deploy.local import casa, setup
 from deploy.local.containers import ApacheBroker
@@ -32,9 +35,9 @@ from services.ingest.ledger import check
 from services.ingest.settings import IngestSettings
 from services.simulator.app import Simulator, origins
 from tests.load.answers import Answers
-from tests.load.drive import Driver, listen
+from tests.load.drive import Driver, Webhook, listen
 from tests.load.faults import BROKER, SESSION_S, Faults, schedule, second_workers
-from tests.load.plan import batches, plan
+from tests.load.plan import EVERY, WEBHOOKS, Message, batches, plan
 from tests.load.quiet import Lag, quiet
 from tests.load.readback import Reading, scopes
 from tests.load.report import ReadBack, report
@@ -51,6 +54,8 @@ class Wish:
     rate: float = 0.0
     batch: int = 5
     replies: int = -1
+    warm: int = 0
+    webhooks: bool = False
 
     @property
     def answers(self) -> int:
@@ -60,7 +65,19 @@ class Wish:
 
 def wish(words: list[str]) -> Wish:
     given = dict(word.split("=", 1) for word in words)
-    if unknown := given.keys() - {"N", "KAFKA", "KILLS", "PAUSES", "WORKERS", "DUPLICATES", "RATE", "REPLIES", "BATCH"}:
+    if unknown := given.keys() - {
+        "N",
+        "KAFKA",
+        "KILLS",
+        "PAUSES",
+        "WORKERS",
+        "DUPLICATES",
+        "RATE",
+        "REPLIES",
+        "BATCH",
+        "WARM",
+        "WEBHOOKS",
+    }:
         raise SystemExit(f"load: unknown {', '.join(sorted(unknown))}")
     w = Wish(
         n=int(given.get("N", 2000)),
@@ -72,11 +89,15 @@ def wish(words: list[str]) -> Wish:
         rate=float(given.get("RATE", 0)),
         batch=int(given.get("BATCH", 5)),
         replies=int(given.get("REPLIES", -1)),
+        warm=int(given.get("WARM", 0)),
+        webhooks=given.get("WEBHOOKS", "0") == "1",
     )
     if w.kafka not in ("embedded", "apache"):
         raise SystemExit("load: KAFKA is embedded or apache")
     if w.kills not in (0, 1) or w.pauses not in (0, 1) or w.workers not in (1, 2) or w.pauses >= w.workers:
         raise SystemExit("load: KILLS and PAUSES are 0 or 1, WORKERS is 1 or 2; PAUSES needs WORKERS=2")
+    if not 0 <= w.warm < w.n or (w.warm and w.kills + w.pauses):
+        raise SystemExit("load: WARM is less than N, and is for runs without faults")
     if w.kafka == "embedded" and w.workers > 1:
         raise SystemExit("load: WORKERS needs KAFKA=apache; the embedded broker knows no session that ends")
     return w
@@ -121,7 +142,7 @@ class Run:
         self, w: Wish, stack: Stack, broker: ApacheBroker | None, http: Http, keys: setup.Keys, simulator: Simulator
     ) -> None:
         self.w, self.stack, self.broker, self.simulator = w, stack, broker, simulator
-        self.messages = plan(w.n, int(time.time()))
+        self.messages = plan(w.n, int(time.time()), shares=WEBHOOKS if w.webhooks else EVERY)
         self.driver = Driver(simulator.accounts, duplicates=w.duplicates, reorder=0.1, rate=w.rate)
         known = scopes(simulator.accounts, casa.PORTFOLIO, casa.SITE)
         self.reading = Reading(stack.settings, http, casa.TENANT, keys.admin, known)
@@ -139,15 +160,17 @@ class Run:
         listening = asyncio.create_task(listen(self.url, self.key, self.driver.sent, opened))
         async with asyncio.timeout(60):
             await opened.wait()
+        await self.driver.warm(self.driver.ordered(batches(self.messages[: self.w.warm], self.w.batch)))
+        ordered = self.driver.ordered(batches(self.messages[self.w.warm :], self.w.batch))
         began = time.perf_counter()
-        await self._sent()
+        await self._sent(ordered)
         happened = ", ".join(f"{fault.kind} {fault.name}" for fault in self.faults.done)
         note(f"sent {len(self._promised())} in {time.perf_counter() - began:.1f} s; {happened or 'no faults'}")
         for name in self.stack.services:
             await asyncio.to_thread(self.stack.wait_ready, name, 120)
         states = await self.answers.settled(120)
         async with Lag(self.stack.settings) as lag:
-            last, behind = await quiet(lag, self.driver.sent.seen, self._unpushed, 900)
+            behind = await quiet(lag, self.driver.sent.seen, self._unpushed, 900)
         note(f"quiet after {time.perf_counter() - began:.1f} s; reading back")
         listening.cancel()
         found = await self._found(states, behind)
@@ -157,7 +180,8 @@ class Run:
             self.driver.sent.written,
             self.driver.sent.seen,
             found,
-            seconds=last - began,
+            seconds=max(self.driver.sent.seen.values(), default=began) - began,
+            timed=self.w.n - self.w.warm,
             latencies_ms=self.driver.sent.latencies_ms(),
         )
         wrong = told.wrong(duplicates=self.w.duplicates > 0)
@@ -168,12 +192,12 @@ class Run:
         rest = {**faults, "retries": self.driver.sent.retries, "wrong": wrong}
         return {**told.line(), "answers_refused": dict(self.answers.refused), **rest}
 
-    async def _sent(self) -> None:
+    async def _sent(self, ordered: Sequence[Webhook | Message]) -> None:
         """Send everything; answer, kill and pause meanwhile."""
         sent_all = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             answering = tasks.create_task(self.answers.run(sent_all))
-            driving = tasks.create_task(self.driver.run(batches(self.messages, self.w.batch)))
+            driving = tasks.create_task(self.driver.run(ordered))
             await self.faults.happen(lambda: self.driver.progress)
             assert not driving.done() or not self.planned, "what happened behind the run would show nothing"
             self.driver.go_on.set()
@@ -228,7 +252,8 @@ def main(words: list[str]) -> int:
         stack.start_services()
         for name in second_workers(stack) if w.workers > 1 else ():
             stack.wait_ready(name)
-        line = asyncio.run(run(w, stack, broker))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            line = runner.run(run(w, stack, broker))
     except BaseException:
         note(f"the logs stay in {data / 'logs'}")
         raise

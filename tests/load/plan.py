@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -13,7 +13,8 @@ T = TypeVar("T")
 Channel = Literal["whatsapp", "instagram", "telegram", "email", "webchat"]
 
 # Mail and chat come by connections of their own and cost the client far more than a webhook does.
-SHARES: dict[Channel, float] = {"whatsapp": 0.45, "instagram": 0.25, "telegram": 0.25, "email": 0.02, "webchat": 0.03}
+EVERY: Mapping[Channel, float] = {"whatsapp": 0.45, "instagram": 0.25, "telegram": 0.25, "email": 0.02, "webchat": 0.03}
+WEBHOOKS: Mapping[Channel, float] = {"whatsapp": 0.45, "instagram": 0.3, "telegram": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,10 @@ class Message:
         return f"Nachricht {self.place} von {self.person.number}: ¿dónde está mi pedido? 📦"
 
 
-def plan(n: int, now: int, *, seed: int = 11, each: int = 10) -> list[Message]:
+def plan(n: int, now: int, *, seed: int = 11, each: int = 10, shares: Mapping[Channel, float] = EVERY) -> list[Message]:
     """`n` messages of about n/each persons. A person's messages are in order; persons are interleaved."""
     chance = random.Random(seed)
-    people = [Person(_channel(chance), number) for number in range(max(1, n // each))]
+    people = [Person(_channel(chance, shares), number) for number in range(max(1, n // each))]
     placed: dict[Person, int] = {}
     messages = []
     for number in range(n):
@@ -84,8 +85,8 @@ def plan(n: int, now: int, *, seed: int = 11, each: int = 10) -> list[Message]:
     return messages
 
 
-def _channel(chance: random.Random) -> Channel:
-    return chance.choices(list(SHARES), list(SHARES.values()))[0]
+def _channel(chance: random.Random, shares: Mapping[Channel, float]) -> Channel:
+    return chance.choices(list(shares), list(shares.values()))[0]
 
 
 def batches(messages: Sequence[Message], size: int) -> list[list[Message]]:

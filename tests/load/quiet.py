@@ -50,21 +50,17 @@ def _offset(committed: Any) -> int:
     return max(0, committed.offset) if committed else 0
 
 
-async def quiet(
-    lag: Callable[[], Awaitable[int]], seen: Sized, missing: Callable[[], int], within_s: float
-) -> tuple[float, int]:
-    """Wait until nothing is missing and no group is behind, or nothing has moved for a while. Returns when the last push came,
-    and how far groups are behind."""
-    last = moved = time.perf_counter()
+async def quiet(lag: Callable[[], Awaitable[int]], seen: Sized, missing: Callable[[], int], within_s: float) -> int:
+    """Wait until nothing is missing and no group is behind, or nothing has moved for a while. Returns how far groups are
+    behind."""
+    moved = time.perf_counter()
     before = (-1, -1)
-    deadline = last + within_s
+    deadline = moved + within_s
     while True:
         behind = await lag()
         now = (len(seen), behind)
-        if now[0] != before[0]:
-            last = time.perf_counter()
         if now != before:
             moved, before = time.perf_counter(), now
         if (behind == 0 and missing() == 0) or time.perf_counter() > min(deadline, moved + STILL_S):
-            return last, behind
+            return behind
         await asyncio.sleep(0.5)

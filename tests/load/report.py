@@ -87,9 +87,12 @@ def report(
     found: ReadBack,
     *,
     seconds: float,
+    timed: int,
     latencies_ms: Iterable[float],
 ) -> Report:
-    """`promised` are the provider ids answered 200, by person, and `written` their order, both from the client's own ledger."""
+    """`seconds` from the first of the `timed` last messages to the last push.
+
+    `promised` are the provider ids answered 200, by person, and `written` their order, both from the client's own ledger."""
     shown = {person: Counter(one.provider_id for one in seen) for person, seen in found.by_person.items()}
     nothing: Counter[str] = Counter()
     there = sum(len(ids & shown.get(person, nothing).keys()) for person, ids in promised.items())
@@ -122,5 +125,5 @@ def report(
         sends_unread=max(0, found.answers.get("sent", 0) - sum(times > 0 for times in found.read.values())),
         behind=found.behind,
         ledger_ok=found.ledger_ok,
-        per_second=round(len(distinct) / seconds, 1) if seconds else 0.0,
+        per_second=round(timed / seconds, 1) if seconds else 0.0,
     )

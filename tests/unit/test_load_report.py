@@ -16,7 +16,7 @@ def seen(*ids: str) -> list[Seen]:
 def told(promised: dict[int, set[str]], found: ReadBack, **more: Any) -> Report:
     written = {one: ord(one[-1]) for ids in promised.values() for one in ids}
     pushed = more.pop("pushed", written)
-    return report(promised, written, pushed, found, seconds=1, latencies_ms=[5, 7], **more)
+    return report(promised, written, pushed, found, seconds=1, timed=3, latencies_ms=[5, 7], **more)
 
 
 def test_all_there_once_is_neither_lost_nor_doubled() -> None:
