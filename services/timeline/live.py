@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from services.timeline.vectors import Vector, encoded, prefix
 from services.timeline.views import CustomerView, View, removed_view
 
 CHUNK = 2000
-CATCH_UP = 200
+CATCH_UP = 500
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,10 @@ class Sent:
         name = b"id: %s\n" % self.id.encode() if self.id is not None else b""
         return name + (self.push.text if self.push is not None else b"\n")
 
+    @property
+    def size(self) -> int:
+        return self.item.size if self.item is not None else len(self.push.text) if self.push is not None else 0
+
 
 class Ended(View):
     """`reset`: there is no way back, read the page again; the stream goes on from here. `shed` (too slow) and `renew` (open
@@ -88,7 +91,7 @@ class Stream:
         self._since = since
         self.subjects: frozenset[str] = frozenset()
         self.ahead: dict[int, int] = {}
-        self._waiting: deque[Sent] = deque()
+        self._waiting: list[Sent] = []
         self._size = 0
         self._something = asyncio.Event()
         self._ended: str | None = None
@@ -139,23 +142,23 @@ class Stream:
         return self._drained()
 
     def _drained(self) -> list[Sent]:
-        batch = list(self._waiting)
-        self._waiting.clear()
-        self._size = 0
+        batch, self._waiting, self._size = self._waiting, [], 0
         return batch
 
-    def offer(self, sent: Sent, size: int) -> None:
+    def offer(self, batch: Sequence[Sent]) -> None:
         """Called in the feed's fan-out; must not wait."""
         if self._ended:
             return
-        self._size += size
-        if self._size > self._feed.buffer_bytes:
-            metrics.SHED.inc()
-            self._waiting.clear()
-            self.end("shed")
-            return
-        self._waiting.append(sent)
+        self._waiting += batch
+        self._size += sum(sent.size for sent in batch)
         self._something.set()
+
+    def shed_if_slow(self, most: int) -> None:
+        """Called at the beginning of a tick: a client is slow by what it has left since the last, not by how much came at once."""
+        if self._size > most and not self._ended:
+            metrics.SHED.inc()
+            self._waiting, self._size = [], 0
+            self.end("shed")
 
     def end(self, why: str) -> None:
         self._ended = self._ended or why
@@ -182,7 +185,7 @@ class Feed:
         reader: Reader,
         *,
         interval_s: float = 0.05,
-        buffer_bytes: int = 256 * 1024,
+        buffer_bytes: int = 4 * 1024 * 1024,
         journal_days: float = 3,
     ) -> None:
         database = mongo.database("timeline")
@@ -302,6 +305,8 @@ class Feed:
     async def tick(self) -> bool:
         """One look. Whether there was more than fits in one."""
         async with self._turn:
+            for stream in self._streams:
+                stream.shed_if_slow(self.buffer_bytes)
             marks = await self._read_marks()
             moved = {lane: end for lane, end in marks.items() if end > self.offsets.get(lane, 0)}
             tick = await self._read_journal(moved) if moved and self._streams else _Tick(moved)
@@ -328,7 +333,8 @@ class Feed:
             for lane, end in sorted(moved.items())
         ]
         async with reaching():
-            found = await self._journal.find({"$or": ranges}).sort("p", ASCENDING).limit(CHUNK).to_list(None)
+            rows = self._journal.find({"$or": ranges}).sort("p", ASCENDING).limit(CHUNK).batch_size(CHUNK)
+            found = await rows.to_list(None)
         if len(found) < CHUNK:
             return _Tick(dict(moved), found)
         last = found[-1]["p"]
@@ -352,18 +358,21 @@ class Feed:
         """One synchronous pass: a stream sees a whole tick or nothing of it, wherever it is registered in between."""
         self.prefix = prefix(self._epoch, datetime.now(UTC))
         rolling = dict(self.offsets)
+        offered: dict[Stream, list[Sent]] = {}
         for one in heard:
             lane, offset = lane_of(one["p"]), offset_of(one["p"])
             rolling[lane] = offset + 1
-            item, name = by[one["p"]], ""
+            item, sent = by[one["p"]], None
             for stream in self._listeners(one["tn"], one["s"]):
                 if stream in wanted and one["kd"] in ("moved", "state"):
                     self.move(stream, wanted[stream])
                 if not item.pushes or offset < stream.ahead.get(lane, 0):
                     continue  # the client has read further on another process
-                name = name or encoded(self.prefix, rolling)
-                own = encoded(self.prefix, _with(rolling, stream.ahead)) if stream.ahead else name
-                stream.offer(Sent(own, item), item.size)
+                sent = sent or Sent(encoded(self.prefix, rolling), item)
+                own = Sent(encoded(self.prefix, _with(rolling, stream.ahead)), item) if stream.ahead else sent
+                offered.setdefault(stream, []).append(own)
+        for stream, batch in offered.items():
+            stream.offer(batch)
         self.offsets |= tick.upto
         for stream in [stream for stream in self._streams if stream.ahead]:
             stream.ahead = {lane: end for lane, end in stream.ahead.items() if end > self.offsets.get(lane, 0)}
@@ -374,7 +383,8 @@ class Feed:
         if EVERYTHING not in stream.subjects:
             query["s"] = {"$in": sorted(stream.subjects)}
         async with reaching():
-            found: list[Document] = await self._journal.find(query).sort("p", ASCENDING).limit(CATCH_UP).to_list(None)
+            rows = self._journal.find(query).sort("p", ASCENDING).limit(CATCH_UP).batch_size(CATCH_UP)
+            found: list[Document] = await rows.to_list(None)
         return found
 
     async def items(self, tenant: str, documents: Sequence[Document]) -> list[Item]:
@@ -407,9 +417,9 @@ class Feed:
 
     def fleeting(self, tenant: str, names: Iterable[str], event: str, view: View) -> None:
         """Push what has no place in the history: nobody who was away hears of it."""
-        push = Push(event, view)
+        sent = Sent(None, push=Push(event, view))
         for stream in self._listeners(tenant, names):
-            stream.offer(Sent(None, push=push), len(push.text))
+            stream.offer([sent])
 
 
 def _with(offsets: Mapping[int, int], ahead: Mapping[int, int]) -> dict[int, int]:

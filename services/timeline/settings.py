@@ -17,7 +17,7 @@ class TimelineSettings(CommonSettings):
     journal_days: float = Field(3, gt=0, description="How long a live stream can be away and resume without a gap")
     feed_interval_s: float = Field(0.05, gt=0, description="How often a process looks for what is new")
     heartbeat_s: float = Field(15, gt=0, description="A quiet stream says where it stands this often")
-    stream_buffer_bytes: int = Field(256 * 1024, gt=0, description="A stream with more unsent than this is closed")
+    stream_buffer_bytes: int = Field(4 * 1024 * 1024, gt=0, description="A stream that leaves more than this unsent is closed")
     stream_max_s: float = Field(900, gt=0, description="After so long a stream ends and comes back, with its key checked again")
     read_limit_ms: int = Field(1000, gt=0, description="A read with a filter answers a short page after this")
     demo_key: str = Field("", description="Filled in on the console's sign-in page; for the demo only")

@@ -510,6 +510,20 @@ async def test_a_slow_client_is_closed_and_comes_back_without_a_gap(mongo: Mongo
     assert rest[-1].id is None
 
 
+async def test_a_client_that_reads_is_not_closed_however_much_comes_at_once(
+    mongo: Mongo, mongo_settings: CommonSettings
+) -> None:
+    log, writer = Log(), projector(await started(mongo), mongo_settings)
+    feed = await feed_of(mongo, interval_s=0.01, buffer_bytes=20_000)
+    line = Line(feed, Listen(tenant=True))
+    async with running(feed.run(), line.run()):
+        await until(lambda: line.sent)
+        await writer.handle(log.add(said(f"m{n}", "x" * 2000, n) for n in range(30)))
+        await until(lambda: len(line.events()) >= 30 or any(one.push for one in line.sent))
+
+    assert [event for event, _ in line.events()] == ["entry"] * 30
+
+
 async def test_who_types_is_told_to_who_listens_now_and_to_nobody_later(mongo: Mongo, mongo_settings: CommonSettings) -> None:
     log, writer = Log(), projector(await started(mongo), mongo_settings)
     await writer.handle(log.add([mapped("ana", "c1"), changed("v1", 1)]))
