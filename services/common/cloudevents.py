@@ -68,7 +68,7 @@ class Record:
         """The CloudEvents attributes, read once; a header that is not UTF-8 raises Unreadable."""
         if not self._attributes and self.headers:
             try:
-                self._attributes.update((name[3:], value.decode()) for name, value in self.headers if name[:3] == "ce_")
+                self._attributes.update({name[3:]: value.decode() for name, value in self.headers if name[:3] == "ce_"})
             except UnicodeDecodeError as error:
                 raise Unreadable("a header is not UTF-8") from error
         return self._attributes
@@ -116,6 +116,14 @@ def resolved(record: Record, topic: str, customer_id: str | None, version: int |
     added = [("ce_customerid", customer_id), ("ce_identityversion", None if version is None else str(version))]
     headers = [*record.headers, *((name, value.encode()) for name, value in added if value is not None)]
     return Record(topic, record.key, record.value, headers, partition=record.partition, timestamp_ms=record.timestamp_ms)
+
+
+def type_of(headers: Headers) -> bytes:
+    """The type of an event, by its headers as they stand in the record; empty for what is no event."""
+    for name, value in headers:
+        if name == "ce_type":
+            return value
+    return b""
 
 
 def decode(record: Record) -> Event[Data]:

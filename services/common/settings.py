@@ -40,8 +40,8 @@ class CommonSettings(BaseSettings):
     kafka_batch: int = Field(500, description="Records a consumer takes at once")
     kafka_pace_s: float = Field(
         0.03,
-        description="After a fetch that brought little, a consumer asks again so much later, and handles together what came "
-        "meanwhile. What comes when nothing has come for so long is not waited for",
+        description="After a fetch that brought little, a consumer asks again so much later (twice that where many come), and "
+        "handles together what came meanwhile. What comes when nothing has come for so long is not waited for",
     )
 
     mongo: SecretStr = Field(SecretStr("mongodb://127.0.0.1:27017/?replicaSet=hilo"), description="Connection string")

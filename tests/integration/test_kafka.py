@@ -17,7 +17,7 @@ from services.common import metrics
 from services.common import topics as t
 from services.common.cloudevents import Event, Record, decode, encode
 from services.common.errors import BrokerAway, StoreAway
-from services.common.events import DeadLettered, MessageReceived, Part
+from services.common.events import DeadLettered, MediaFailed, MessageReceived, Part
 from services.common.identifiers import Identifier, Sender
 from services.common.kafka import Consumer, DeadLetters, Publisher, View, consuming, create_topics, read
 from services.common.settings import CommonSettings
@@ -32,6 +32,11 @@ def said(number: int) -> Event[MessageReceived]:
         provider_id=f"m{number}", party=who, received_at=NOW, sender=Sender(who, "Añá"), parts=(Part("text", "¿qué?"),)
     )
     return Event(id=f"e{number}", tenant="acme", key=who.key, time=NOW, data=data, channel="telegram", account="bot")
+
+
+def failed(number: int) -> Event[MediaFailed]:
+    data = MediaFailed(provider_id=f"m{number}", received_at=NOW, part=0, reason="gone")
+    return Event(id=f"f{number}", tenant="acme", key="k" * 22, time=NOW, data=data, channel="telegram", account="bot")
 
 
 class Seen:
@@ -61,6 +66,36 @@ async def test_what_is_published_is_read_back_as_it_was(settings: CommonSettings
     assert [(r.partition, r.offset) for r in seen.records] == [(p.partition, p.offset) for p in placed]
 
 
+async def test_of_other_types_than_it_wants_a_handler_sees_nothing_and_they_are_committed_all_the_same(
+    settings: CommonSettings, publisher: Publisher
+) -> None:
+    seen = Seen()
+    consumer = Consumer(settings, "picky", [t.EVENTS], seen, types=["hilo.media.failed.v1"], commit_interval_s=0)
+    await consumer.start()
+    running = asyncio.create_task(consumer.run())
+    nothing = Record(t.EVENTS.name, b"k" * 22, b"no event")
+    placed = await publisher.publish(
+        [encode(t.EVENTS.name, said(1)), nothing, *(encode(t.EVENTS.name, failed(n)) for n in (1, 2))]
+    )
+    await until(lambda: len(seen.records) == 2)
+    last = await publisher.emit(t.EVENTS, [said(2), said(3)])
+    await until(lambda: consumed("picky") == 6)
+    await consumer.stop()
+    await running
+    again = Seen()
+    late = Consumer(settings, "picky", [t.EVENTS], again)
+    await late.start()
+    running = asyncio.create_task(late.run())
+    await publisher.emit(t.EVENTS, [said(4)])
+    await until(lambda: again.records)
+    await late.stop()
+    await running
+
+    assert [decode(r) for r in seen.records] == [failed(1), failed(2)]
+    assert [r.offset for r in seen.records] == [place.offset for place in placed[2:]]
+    assert [decode(r) for r in again.records] == [said(4)], f"all up to {last[-1]} was committed"
+
+
 async def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_committed_before(
     settings: CommonSettings, publisher: Publisher
 ) -> None:
@@ -77,6 +112,12 @@ async def test_a_store_that_is_away_gets_the_same_batch_again_and_nothing_is_com
     assert consumer.ready
     await consumer.stop()
     await running
+
+
+def consumed(group: str) -> float:
+    """What the group's counter says."""
+    samples = [sample for metric in metrics.CONSUMED.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.labels["group"] == group and sample.name.endswith("_total"))
 
 
 def behind(group: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.common.kafka.clients import FETCH, LITTLE, be_patient
+from services.common.kafka.clients import BUSY, FETCH, FEW, LITTLE, be_patient
 
 LONG = 3600.0
 
@@ -80,3 +80,18 @@ async def test_after_nothing_the_next_fetch_waits_at_the_broker_and_not_here() -
     await consumer._client.send(0, Request())
 
     assert await consumer.asks_at_once()
+
+
+@pytest.mark.parametrize(("brought", "paces"), [(1, 1), (FEW, 1), (FEW + 1, BUSY), (LITTLE - 1, BUSY)])
+async def test_where_many_come_they_gather_for_longer(brought: int, paces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    consumer = Consumer(Answer(b"x" * brought))
+    await consumer._client.send(0, Request())
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await consumer._client.send(0, Request())
+
+    assert slept == [pytest.approx(paces * LONG, abs=60)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,19 +17,22 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.common import metrics, topics
-from services.common.cloudevents import Record
+from services.common.cloudevents import Record, type_of
 from services.common.errors import Away, BrokerAway
 from services.common.kafka.clients import PatientConsumer, connection, stopped
 from services.common.logs import log
 from services.common.settings import CommonSettings
 
 MEASURED_S = 1
+UNHURRIED_S = 0.15  # the pace of whoever acts on few of a topic's events, and is not waited for
 Handle = Callable[[Sequence[Record]], Awaitable[None]]
 
 
 class Consumer:
     """Takes batches from the topics of a group and hands them to `handle`, whose return means that every effect is
-    durable. `handle` may raise Away, and then gets the same batch again; any other exception ends the process."""
+    durable. `handle` may raise Away, and then gets the same batch again; any other exception ends the process.
+
+    Of events of other types than `types`, where these are given, nothing but the type is looked at."""
 
     def __init__(
         self,
@@ -38,11 +41,15 @@ class Consumer:
         names: Sequence[topics.Topic],
         handle: Handle,
         *,
-        commit_interval_s: float = 0.25,
+        types: Collection[str] = (),
+        pace_s: float | None = None,
+        commit_interval_s: float = 1,
         backoff_s: tuple[float, float] = (0.2, 5),
     ) -> None:
         self._settings, self.group, self._handle = settings, group, handle
         self._topics = {settings.topic(topic.name): topic.name for topic in names}
+        self._types = frozenset(name.encode() for name in types)
+        self._pace = settings.kafka_pace_s if pace_s is None else pace_s
         self._commit_interval, self._backoff = commit_interval_s, backoff_s
         self._consumer: AIOKafkaConsumer | None = None
         self._busy = asyncio.Lock()
@@ -59,7 +66,7 @@ class Consumer:
     async def start(self) -> None:
         timeout = int(self._settings.kafka_session_timeout_s * 1000)
         self._consumer = PatientConsumer(
-            pace_s=self._settings.kafka_pace_s,
+            pace_s=self._pace,
             **connection(self._settings),
             group_id=self._settings.topic(self.group),
             enable_auto_commit=False,
@@ -100,7 +107,7 @@ class Consumer:
 
     async def _one(self, polled: dict[TopicPartition, list[Any]]) -> None:
         """Handle a batch until it is done, or until the partitions went to somebody else."""
-        batch = [self._record(message) for messages in polled.values() for message in messages]
+        batch = [self._record(message) for messages in polled.values() for message in messages if self._wants(message)]
         ends = {partition: messages[-1].offset + 1 for partition, messages in polled.items()}
         for partition, messages in polled.items():
             self._handled.setdefault(partition, messages[0].offset)
@@ -110,8 +117,9 @@ class Consumer:
                 if not self._owns(ends):
                     return
                 try:
-                    with metrics.child(metrics.BATCH_SECONDS, self.group).time():
-                        await self._handle(batch)
+                    if batch:
+                        with metrics.child(metrics.BATCH_SECONDS, self.group).time():
+                            await self._handle(batch)
                 except Away as error:
                     self._set_away(error.part)
                     log().warning("away", group=self.group, part=error.part, reason=str(error), backoff_s=wait)
@@ -119,8 +127,8 @@ class Consumer:
                     self._set_away(None)
                     self._done |= ends
                     self._handled |= ends
-                    for topic in {record.topic for record in batch}:
-                        metrics.CONSUMED.labels(self.group, topic).inc(sum(r.topic == topic for r in batch))
+                    for partition, messages in polled.items():
+                        metrics.child(metrics.CONSUMED, self.group, self._topics[partition.topic]).inc(len(messages))
                     return
             self._measure()
             with suppress(TimeoutError):
@@ -130,6 +138,9 @@ class Consumer:
     def _owns(self, ends: dict[TopicPartition, int]) -> bool:
         assert self._consumer
         return ends.keys() <= set(self._consumer.assignment())
+
+    def _wants(self, message: Any) -> bool:
+        return not self._types or type_of(message.headers) in self._types
 
     def _record(self, message: Any) -> Record:
         return Record(

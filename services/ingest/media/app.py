@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from services.common import topics
 from services.common.auth import Keyring
 from services.common.http import Http
-from services.common.kafka import Consumer, DeadLetters, Publisher
+from services.common.kafka import UNHURRIED_S, Consumer, DeadLetters, Publisher
 from services.common.media import FileMediaStore
 from services.common.mongo import Mongo
 from services.common.run import Process
@@ -23,7 +23,7 @@ from services.ingest.media.fetch import Fetcher
 from services.ingest.media.jobs import Patience
 from services.ingest.media.journal import MediaJournal
 from services.ingest.media.settings import PORT, MediaSettings
-from services.ingest.media.worker import ERASURE_GROUP, GROUP, Erasure, Intake, MediaWorker
+from services.ingest.media.worker import ERASURE_GROUP, GROUP, TYPES, Erasure, Intake, MediaWorker
 
 
 def now() -> datetime:
@@ -53,7 +53,7 @@ def build(settings: MediaSettings, *, channels: Registry | None = None, clock: C
     )
     taking = Intake(journal, worker.wake, clock)
     erasing = Erasure(journal, store, DeadLetters(publisher, "media"))
-    events = Consumer(settings, GROUP, [topics.EVENTS], taking.handle)
+    events = Consumer(settings, GROUP, [topics.EVENTS], taking.handle, types=TYPES, pace_s=UNHURRIED_S)
     changes = Consumer(settings, ERASURE_GROUP, [topics.IDENTITY_CHANGES], erasing.handle)
 
     readiness = Readiness()

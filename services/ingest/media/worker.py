@@ -24,11 +24,12 @@ from services.ingest.media.journal import MediaJournal
 GROUP = "media"
 ERASURE_GROUP = "media-erasure"
 TYPES = frozenset(name for name, model in BY_TYPE.items() if issubclass(model, Said | MessageSent | CallRecorded))
+FILES = (b'"ref"', b'"recording"')  # the fields that name a file
 HOUR = 3600.0
 
 
 class Intake:
-    """hilo.events into the journal: a record is acknowledged once its files are there, or were."""
+    """Events of these types into the journal: a record is acknowledged once its files are there, or were."""
 
     def __init__(self, journal: MediaJournal, wake: Callable[[], None], clock: Callable[[], datetime]) -> None:
         self._journal, self._wake, self._clock = journal, wake, clock
@@ -43,8 +44,12 @@ class Intake:
 
 
 def _read(record: Record) -> Event[Data] | None:
+    """The event, where it may name a file: few do, and to look for the field's name costs next to nothing."""
+    value = record.value or b""
+    if not any(name in value for name in FILES):
+        return None
     try:
-        return decode(record) if record.attributes.get("type") in TYPES else None
+        return decode(record)
     except (Unreadable, UnknownType):
         return None
 

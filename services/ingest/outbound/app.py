@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from services.common import topics
 from services.common.auth import Auth, Keyring
 from services.common.http import Http
-from services.common.kafka import Consumer, DeadLetters, Publisher
+from services.common.kafka import UNHURRIED_S, Consumer, DeadLetters, Publisher
 from services.common.media import FileMediaStore, MediaLinks
 from services.common.mongo import Mongo
 from services.common.run import Process
@@ -74,7 +74,7 @@ def build(settings: OutboundSettings, *, outside: Outside = OUTSIDE, channels: R
     seeing = receipts.Receipts(journal, worker)
     erasing = erasure.Erasure(journal, dead, settings.policy, outside.clock)
     requests = Consumer(settings, intake.GROUP, [topics.OUTBOUND], taking.handle)
-    events = Consumer(settings, receipts.GROUP, [topics.EVENTS], seeing.handle)
+    events = Consumer(settings, receipts.GROUP, [topics.EVENTS], seeing.handle, types=receipts.TYPES, pace_s=UNHURRIED_S)
     changes = Consumer(settings, erasure.GROUP, [topics.IDENTITY_CHANGES], erasing.handle)
 
     readiness = Readiness()

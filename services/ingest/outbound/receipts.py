@@ -46,7 +46,7 @@ class Receipts:
 
 def _read(record: Record) -> tuple[str, Seen] | None:
     try:
-        return told(decode(record).data) if record.attributes.get("type") in TYPES else None
+        return told(decode(record).data)
     except (Unreadable, UnknownType):
         return None
 
