@@ -20,7 +20,8 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 NAMESPACE = uuid.UUID("0d3b7c3e-5a0b-5d0a-9c55-1f6a5d2b9a71")
-_NAMESPACE = NAMESPACE.bytes
+_NAMESPACE = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}  # of RFC 9562: its first two bits are 10
 
 IdentifierKey = NewType("IdentifierKey", str)
 Strength = Literal["verified", "asserted", "claimed", "inferred"]
@@ -128,8 +129,13 @@ def identifier_key(tenant_key: bytes, identifier: Identifier) -> IdentifierKey:
 
 def keyed(tenant_key: bytes, identifier: Identifier, region: str | None = None) -> Identifier:
     """The identifier normalized, with its key. Raises NotAnIdentifier."""
-    plain = Identifier(identifier.scheme, _normal(identifier, region), identifier.scope)
-    return Identifier(plain.scheme, plain.value, plain.scope, identifier_key(tenant_key, plain))
+    return _keyed(tenant_key, identifier.scheme, identifier.value, identifier.scope, region)
+
+
+@lru_cache(maxsize=65536)
+def _keyed(tenant_key: bytes, scheme: str, value: str, scope: str, region: str | None) -> Identifier:
+    plain = normalized(Identifier(scheme, value, scope), region)
+    return replace(plain, key=identifier_key(tenant_key, plain))
 
 
 # -- ids --------------------------------------------------------------------------------------------------------------
@@ -137,10 +143,10 @@ def keyed(tenant_key: bytes, identifier: Identifier, region: str | None = None) 
 
 def _named(*parts: str | int) -> str:
     """uuid5, written out: the standard library's own spends most of its time on parsing and formatting."""
-    digest = bytearray(hashlib.sha1(_NAMESPACE + "\0".join(map(str, parts)).encode(), usedforsecurity=False).digest())
-    digest[6], digest[8] = digest[6] & 0x0F | 0x50, digest[8] & 0x3F | 0x80  # version 5, the variant of RFC 9562
-    name = digest.hex()
-    return f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:32]}"
+    digest = _NAMESPACE.copy()
+    digest.update("\0".join(map(str, parts)).encode())
+    name = digest.hexdigest()
+    return f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{_VARIANT[name[16]]}{name[17:20]}-{name[20:32]}"
 
 
 def event_id(tenant: str, channel: str, account: str, provider_id: str, kind: str, revision: str = "") -> str:

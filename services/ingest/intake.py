@@ -174,11 +174,12 @@ class Intake:
 
 def _count(channel: str, raw: Raw, outcome: Outcome) -> None:
     metrics.child(metrics.INPUTS, channel, raw.door, "taken").inc()
-    counts = {"normalized": outcome.normalized, "quarantined": len(outcome.quarantined), "ignored": len(outcome.unused)}
-    for became, count in counts.items():
-        if count:
-            metrics.child(metrics.ITEMS, channel, became).inc(count)
-    unknown = [one.kind for one in outcome.unused if not one.known]
-    if unknown:
+    if outcome.normalized:
+        metrics.child(metrics.ITEMS, channel, "normalized").inc(outcome.normalized)
+    if outcome.quarantined:
+        metrics.child(metrics.ITEMS, channel, "quarantined").inc(len(outcome.quarantined))
+    if outcome.unused:
+        metrics.child(metrics.ITEMS, channel, "ignored").inc(len(outcome.unused))
+    if unknown := [one.kind for one in outcome.unused if not one.known]:
         metrics.UNKNOWN_KINDS.labels(channel).inc(len(unknown))
         log().info("unknown_kinds", channel=channel, count=len(unknown), kind=unknown[0][:80])

@@ -13,6 +13,7 @@ from services.ingest import rawlog
 from services.ingest.api import tenant_of
 from services.ingest.contract.facts import StepType
 from services.ingest.journey import Journey, Told
+from services.ingest.patience import Patience
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks import Turned, read_body
 
@@ -61,7 +62,7 @@ BODY = {"required": True, "content": {"application/json": {"schema": {"oneOf": [
 
 
 def journey_router(auth: Auth, journey: Journey, settings: IngestSettings) -> APIRouter:
-    router = APIRouter(tags=["journey"])
+    router, patience = APIRouter(tags=["journey"]), Patience(settings.webhook_body_s)
 
     @router.post("/v1/journey", openapi_extra={"requestBody": BODY})
     async def post_journey(request: Request, account: str | None = None) -> JourneyTaken:
@@ -72,7 +73,7 @@ def journey_router(auth: Auth, journey: Journey, settings: IngestSettings) -> AP
         if "authorization" in headers or "webhook-signature" not in headers:
             tenant = tenant_of(await auth.requires("ingest")(request))
         try:
-            body = await read_body(request.receive, request.headers, settings.webhook_max_bytes, settings.webhook_body_s)
+            body = await read_body(request.receive, request.headers, settings.webhook_max_bytes, patience)
         except Turned as turned:
             raise turned.problem from turned
         taken = await journey.take(Told(body, headers, datetime.now(UTC), tenant, account))

@@ -110,8 +110,8 @@ class Logged:
 
 def secrets_of(account: Account) -> frozenset[str]:
     """Every value of every secret of an account."""
-    fields = (getattr(account, name) for name in _secret_fields(type(account)))
-    return frozenset(value for one in fields if isinstance(one, Secret) for value in one.all())
+    fields = [getattr(account, name) for name in _secret_fields(type(account))]
+    return frozenset([value for one in fields if isinstance(one, Secret) for value in one.all()])
 
 
 _secret_fields = cache(secret_fields)
@@ -126,8 +126,8 @@ def came(raw: Raw, secrets: Collection[str]) -> dict[str, Any]:
         headers, query = _masked(headers, found), _masked(query, found)
         url = f"{url.partition('?')[0]}?{urlencode(query, safe='*')}"
         url = MASK if any(secret in url for secret in found) else url
-    for name in SECRET_HEADERS & headers.keys():
-        headers[name] = MASK
+    if not SECRET_HEADERS.isdisjoint(headers):
+        headers |= dict.fromkeys(SECRET_HEADERS & headers.keys(), MASK)
     how = {"door": raw.door, "method": raw.method, "url": url, "headers": headers, "query": query}
     return {**how, "received_at": raw.received_at.isoformat()}
 
@@ -197,14 +197,15 @@ def _constant(tenant: str, channel: str, account: str, origin: str) -> tuple[byt
 def record(channel: str, account: Account, raw: Raw, outcome: Outcome, origin: Origin = "live") -> Record:
     """The input as hilo.raw keeps it."""
     key, constant = _constant(account.tenant, channel, account.id, origin)
-    received = raw.received_at.isoformat()
+    how = came(raw, secrets_of(account))
+    received = how["received_at"]
     identifier = input_id(account.tenant, channel, account.id, raw.door, received, hashlib.sha256(raw.body).hexdigest())
     headers = [
         *constant,
         ("ce_id", identifier.encode()),
         ("ce_time", received.replace("+00:00", "Z").encode()),
         ("content-type", raw.headers.get("content-type", "application/octet-stream").encode()),
-        (INPUT, orjson.dumps(came(raw, secrets_of(account)))),
+        (INPUT, orjson.dumps(how)),
         (VERDICT, orjson.dumps(_verdict(outcome))),
     ]
     return Record(topics.RAW.name, key, raw.body, headers)

@@ -5,15 +5,14 @@ Bare ASGI in front of the FastAPI app, since this is the hot path: the layers of
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.common import metrics
 from services.common.errors import Away, Poison, Problem
@@ -22,12 +21,18 @@ from services.common.web import bug_response, problem_response, safe
 from services.ingest.accounts import AccountBroken, Accounts, Connected
 from services.ingest.contract import Channel, Raw, Registry, Reply, Webhook, admit
 from services.ingest.intake import Intake
+from services.ingest.patience import Patience
 from services.ingest.settings import IngestSettings
 
 PREFIX = "/webhooks/"
 METHODS = ("GET", "HEAD", "POST")
 RETRY_S = 2
-PLAIN, TAKEN = Reply(), safe(Response())
+PLAIN = Reply()
+# The answer to nearly every request, as it goes out.
+TAKEN: tuple[Message, Message] = (
+    {"type": "http.response.start", "status": 200, "headers": safe(Response()).raw_headers},
+    {"type": "http.response.body", "body": b""},
+)
 
 
 class Turned(Exception):
@@ -61,7 +66,7 @@ def address_of(path: str) -> tuple[str, str, str | None]:
     raise Turned("unknown_account", Problem(404, "http", "Not Found"))
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, patience: Patience) -> bytes:
     """The body, in pieces and never more than `limit` of it. Raises Turned: 413 before it is read, where its length is said;
     408 for one that does not come; 415 for a compressed one, which could be a thousand times as long as it looks."""
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -72,7 +77,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, se
     pieces: list[bytes] = []
     size, more = 0, True
     try:
-        async with asyncio.timeout(seconds):
+        with patience:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -133,14 +138,19 @@ class Webhooks:
 
     def __init__(self, settings: IngestSettings, registry: Registry, accounts: Accounts, intake: Intake) -> None:
         self._settings, self._registry, self._accounts, self._intake = settings, registry, accounts, intake
+        self._patience = Patience(settings.webhook_body_s)
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self.answer(scope, receive)
-        await (response if response is TAKEN else safe(response))(scope, receive, send)
+        if response is None:
+            for message in TAKEN:
+                await send(message)
+        else:
+            await safe(response)(scope, receive, send)
 
-    async def answer(self, scope: Scope, receive: Receive) -> Response:
-        """Never 2xx for what is not on the log, but for a handshake, which tells us nothing."""
+    async def answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """None is TAKEN. Never 2xx for what is not on the log, but for a handshake, which tells us nothing."""
         began, label = time.perf_counter(), "unknown"
         self._in_flight += 1
         try:
@@ -160,10 +170,10 @@ class Webhooks:
             self._in_flight -= 1
             metrics.child(metrics.ANSWER_SECONDS, label).observe(time.perf_counter() - began)
 
-    async def _taken(self, scope: Scope, receive: Receive, name: str, account: str, door: str | None) -> Response:
+    async def _taken(self, scope: Scope, receive: Receive, name: str, account: str, door: str | None) -> Response | None:
         sharing, door_name = await self._find(name, account, door)
         headers = headers_of(scope["headers"])
-        body = await read_body(receive, headers, self._settings.webhook_max_bytes, self._settings.webhook_body_s)
+        body = await read_body(receive, headers, self._settings.webhook_max_bytes, self._patience)
         raw = raw_of(scope, headers, body, door_name, self._settings.public_url)
         reply, keep = self._admitted(sharing[0], raw)
         if keep:
@@ -172,17 +182,17 @@ class Webhooks:
             outcome = "refused" if reply.status == 401 else "handshake"
             metrics.INPUTS.labels(name, door_name, outcome).inc()
         if reply == PLAIN:
-            return TAKEN
+            return None
         if reply.status == 401:
             return problem_response(Problem(401, "signature_wrong", reply.body.decode(errors="replace")))
         return Response(reply.body, reply.status, dict(reply.headers), reply.media_type if reply.body else None)
 
-    async def _find(self, name: str, account: str, door: str | None) -> tuple[list[Connected], str]:
+    async def _find(self, name: str, account: str, door: str | None) -> tuple[Sequence[Connected], str]:
         """The accounts behind the address and the door's name. Raises Turned."""
         if name in self._registry.broken:
             raise away("broken", "This channel cannot be loaded at the moment; try again.")
         try:
-            sharing = list(await self._accounts.sharing(name, account))
+            sharing = await self._accounts.sharing(name, account)
         except Away as error:
             raise away("away", f"The {error.part} does not answer; try again.") from error
         except AccountBroken as error:
@@ -205,7 +215,7 @@ class Webhooks:
                 return Reply(), True
             raise away("channel_bug", "This failed on our side and was recorded; try again.") from error
 
-    async def _kept(self, sharing: list[Connected], raw: Raw) -> None:
+    async def _kept(self, sharing: Sequence[Connected], raw: Raw) -> None:
         try:
             await self._intake.take(sharing, raw)
         except Away as error:

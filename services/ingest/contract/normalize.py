@@ -22,7 +22,7 @@ from services.common.identifiers import (
 )
 from services.ingest.contract.account import Account
 from services.ingest.contract.channel import Channel, model_of
-from services.ingest.contract.facts import Fact, Fetch, Ignored
+from services.ingest.contract.facts import Fact, Fetch, Ignored, Typing
 from services.ingest.contract.inputs import Item, Raw, Unreadable
 from services.ingest.contract.wire import Shape, shape
 
@@ -94,7 +94,7 @@ def normalize(channel: Channel[Any], accounts: Sequence[Account], raw: Raw, tena
     return outcome
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Reading:
     """Items on their way into the outcome, one by one."""
 
@@ -119,28 +119,32 @@ class _Reading:
 
     def _handle(self, account: Account, item: Item, place: int) -> None:
         handler = self.channel.kinds[item.kind]
+        kept: list[FactEvent] = []
+        live: list[FactEvent] = []
+        fetches: list[Fetch] = []
+        ignored: list[str] = []
         try:
-            payload = model_of(self.channel.name, item.kind, handler).model_validate(item.data)
-            facts = list(handler(account, payload))
+            payload = model_of(self.channel.name, item.kind, handler).__pydantic_validator__.validate_python(item.data)
             key = self.tenant_key(account.tenant) if callable(self.tenant_key) else self.tenant_key
-            found = [
-                complete(self.channel, account, fact, key, self.raw.received_at, place)
-                for fact in facts
-                if isinstance(fact, Fact)
-            ]
+            for fact in handler(account, payload):
+                if isinstance(fact, Fact):
+                    event = complete(self.channel, account, fact, key, self.raw.received_at, place)
+                    (live if isinstance(fact, Typing) else kept).append(event)
+                elif isinstance(fact, Fetch):
+                    fetches.append(fact)
+                elif isinstance(fact, Ignored):
+                    ignored.append(fact.reason)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             return self._quarantine(item, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except Exception as error:
             return self._quarantine(item, _reason(error))
-        fetches = [fact for fact in facts if isinstance(fact, Fetch)]
-        if not found and not fetches:
-            reasons = [fact.reason for fact in facts if isinstance(fact, Ignored)]
-            return self._unused(item, reasons[0] if reasons else "handler yielded nothing")
+        if not kept and not live and not fetches:
+            return self._unused(item, ignored[0] if ignored else "handler yielded nothing")
         self.outcome.normalized += 1
-        self.outcome.fetches.extend(fetches)
-        for event in found:
-            (self.outcome.live if isinstance(event.data, events.ParticipantTyping) else self.outcome.events).append(event)
+        self.outcome.events += kept
+        self.outcome.live += live
+        self.outcome.fetches += fetches
         return None
 
     def _quarantine(self, item: Item, reason: str) -> None:
@@ -156,7 +160,11 @@ def _reason(error: Exception) -> str:
 
 
 def find(channel: Channel[Any], accounts: Sequence[Account], address: str) -> Account | None:
-    return next((a for a in accounts if channel.address and str(getattr(a, channel.address)) == address), None)
+    if channel.address is not None:
+        for account in accounts:
+            if str(getattr(account, channel.address)) == address:
+                return account
+    return None
 
 
 def complete(
@@ -178,7 +186,7 @@ def complete(
     }
     if sender:
         told["sender"] = sender
-    data = said.model.model_validate(told)
+    data = said.model.__pydantic_validator__.validate_python(told)
     _check_names(said)
     names = (account.tenant, channel.name, account.id, fact.id)
     return Event(
@@ -223,9 +231,8 @@ def _placed(channel: Channel[Any], fact: Fact, said: Shape, party: Identifier | 
 
 def _check_names(said: Shape) -> None:
     """Names in data become field names of documents, which hold no NUL."""
-    mappings = [said.fields.get("data"), said.fields.get("context"), *(part.data for part in said.fields.get("parts", ()))]
-    for mapping in filter(None, mappings):
-        if any("\0" in name for name in mapping):
+    for mapping in (said.fields.get("data"), said.fields.get("context"), *(part.data for part in said.fields.get("parts", ()))):
+        if mapping and any("\0" in name for name in mapping):
             raise ValueError("a name in data holds NUL")
 
 
@@ -241,6 +248,7 @@ def _moment(at: datetime | None) -> datetime | None:
         return None
     if at.tzinfo is None:
         raise ValueError("a time without zone; providers' times are UTC unless they say otherwise")
-    if not EARLIEST < at < LATEST:
+    moment = at.astimezone(UTC)
+    if not EARLIEST < moment < LATEST:
         raise ValueError("a time before 1990 or after 2200")
-    return at.astimezone(UTC)
+    return moment

@@ -23,6 +23,11 @@ class Shape:
     needs_leg: bool = False
 
 
+SAID: Mapping[str, type[events.Said]] = {
+    events.short(name): model for name, model in events.BY_TYPE.items() if issubclass(model, events.Said)
+}
+
+
 def shape(fact: facts.Fact) -> Shape:
     """Raises TypeError for a fact that is none of the contract's."""
     known = SHAPES.get(type(fact))
@@ -32,8 +37,8 @@ def shape(fact: facts.Fact) -> Shape:
 
 
 def _received(f: facts.Received) -> Shape:
-    model = events.BY_TYPE[f"hilo.{f.type}.v1"]
-    if not issubclass(model, events.Said):
+    model = SAID.get(f.type)
+    if model is None:
         raise TypeError(f"{f.type} is not something that is received")
     told = {"parts": f.parts, "reply_to": f.reply_to, "context": f.context}
     return Shape(model, told, f.sender, f.revision, needs_leg=True)

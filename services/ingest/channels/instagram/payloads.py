@@ -172,6 +172,7 @@ class Edit(Messaging):
 
 # The key that is there says what kind it is; a tap may bring a referral along, so the order matters.
 SHAPES = ("message", "message_edit", "reaction", "read", "postback", "referral")
+AROUND = frozenset(Messaging.model_fields)
 MESSAGING = frozenset("messages message_edit message_reactions messaging_seen messaging_postbacks messaging_referral".split())
 
 
@@ -196,6 +197,8 @@ def unpack(raw: Raw) -> Iterable[Item]:
 
 
 def _messaging(node: Node, to: JSON) -> Item:
-    known = next((name for name in SHAPES if node.get(name) is not None), None)
-    others = [name for name in node.value if name not in Messaging.model_fields] if isinstance(node.value, dict) else []
-    return node.item(known or next(iter(others), None), to=to)
+    for name in SHAPES:
+        if node.get(name) is not None:
+            return node.item(name, to=to)
+    others = (name for name in node.value if name not in AROUND) if isinstance(node.value, dict) else iter(())
+    return node.item(next(others, None), to=to)

@@ -51,6 +51,8 @@ from services.ingest.contract import (
     text,
 )
 
+NOBODY = Contact()
+
 # -- who --------------------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +64,7 @@ def user(account: WhatsApp, user_id: str | None, phone: str | None) -> Identifie
 
 
 def sender_of(account: WhatsApp, m: Envelope) -> Sender:
-    contact = next((c for c in m.around.contacts if c.is_of(m.from_user_id, m.phone)), Contact())
+    contact = next((c for c in m.around.contacts if c.is_of(m.from_user_id, m.phone)), NOBODY)
     phone, user_id = m.phone or contact.wa_id, m.from_user_id or contact.user_id
     who, number = user(account, user_id, phone), user(account, None, phone)
     if who is None:
@@ -201,7 +203,7 @@ def changed(account: WhatsApp, m: System) -> Facts:
 
 
 def echoed(account: WhatsApp, m: Echo) -> Facts:
-    contact = next((c for c in m.around.contacts if c.is_of(m.to_user_id, m.to)), Contact())
+    contact = next((c for c in m.around.contacts if c.is_of(m.to_user_id, m.to)), NOBODY)
     party = user(account, m.to_user_id or contact.user_id, m.to)
     yield Echoed(id=m.id, at=m.timestamp, party=party, leg="chat", parts=parts_of(m), reply_to=m.context.id)
 

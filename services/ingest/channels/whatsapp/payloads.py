@@ -234,7 +234,7 @@ class Notice(Payload):
 
 # What a message can be. Of a type that is none of these only the name is known, and it is shown with that.
 MESSAGES = frozenset("text image audio video document sticker location contacts interactive button order unsupported".split())
-CHANGES = frozenset(("reaction", "edit", "revoke", "system", "request_welcome"))
+KNOWN = MESSAGES | {"reaction", "edit", "revoke", "system", "request_welcome"}
 IN_VALUE = ("messaging_product", "metadata", "contacts", "messages", "statuses", "message_echoes")
 
 
@@ -261,7 +261,7 @@ def _talk(value: Node, field: str) -> Iterable[Item]:
     to, around = value.get("metadata.phone_number_id"), {"contacts": value.get("contacts") or []}
     for message in value.walk("messages[]"):
         name = message.get("type")
-        known = name in MESSAGES | CHANGES if isinstance(name, str) else True
+        known = name in KNOWN if isinstance(name, str) else True
         yield message.item(name if known else "unsupported", around=around, to=to)
     yield from value.each("statuses[]", kind="status", prefix="status.", to=to)
     for echo in value.walk("message_echoes[]"):
