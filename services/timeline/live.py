@@ -22,7 +22,7 @@ from services.timeline.lanes import lane_of, offset_of, position
 from services.timeline.reader import Reader, listed
 from services.timeline.subjects import EVERYTHING, Listen, subjects
 from services.timeline.vectors import Vector, encoded, prefix
-from services.timeline.views import CustomerView, View, removed_view
+from services.timeline.views import CustomerView, EntryView, View, removed_view
 
 CHUNK = 2000
 CATCH_UP = 500
@@ -33,11 +33,11 @@ class Push:
     """One event of a stream. `text` is its wire form without id, made once for all streams."""
 
     event: str
-    view: View
+    view: EntryView | View
 
     @cached_property
     def text(self) -> bytes:
-        return b"event: %s\ndata: %s\n\n" % (self.event.encode(), self.view.model_dump_json().encode())
+        return b"event: %s\ndata: %s\n\n" % (self.event.encode(), self.view.wire())
 
 
 @dataclass(frozen=True)

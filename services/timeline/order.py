@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import re
-import uuid
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +53,8 @@ def id_bytes(text: str) -> bytes:
 
 
 def id_text(raw: bytes) -> str:
-    return str(uuid.UUID(bytes=bytes(raw)))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def order_key(ms: int, number: int, entry: bytes) -> bytes:

@@ -13,6 +13,7 @@ from services.router.state import Conversation, Handoff, LegRecord
 from services.router.wording import REASONS
 from services.timeline.console.panels import STEPS, STRAND, clocks, initials, panel, row
 from services.timeline.console.texts import known
+from services.timeline.views import PartView
 from tests.console_views import DECLARED, DIRECT, NOW, PUBLIC, ago, comment, conversation, entry, head, leg
 
 STATES: tuple[HandoffState, ...] = get_args(HandoffState)
@@ -183,7 +184,7 @@ def test_the_tag_of_a_row_says_what_needs_doing(made: object, what: str) -> None
 
 
 def test_a_file_without_words_is_previewed_by_its_kind_and_a_name_by_its_letters() -> None:
-    audio = entry("voice", text=None, parts=({"kind": "audio"},))
+    audio = entry("voice", text=None, parts=(PartView(kind="audio"),))
 
     assert row(conversation(head(DIRECT), audio), NOW).last == "[audio]"
     assert [initials(name) for name in ("Marta Ruiz", "dana.kovac", "@cafe norte", "", "🙂")] == ["MR", "D", "CN", "·", "·"]

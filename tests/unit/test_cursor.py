@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,6 +85,11 @@ def test_ids_that_are_no_uuids_are_hashed_and_uuids_lead_back() -> None:
     assert id_text(id_bytes("0129711d-1c7b-5f42-aab8-34e109b54f82")) == "0129711d-1c7b-5f42-aab8-34e109b54f82"
     assert len(id_bytes("e1")) == 16
     assert id_bytes("e1") != id_bytes("e2")
+
+
+@given(IDS)
+def test_an_id_is_written_as_uuids_are(raw: bytes) -> None:
+    assert id_text(raw) == str(uuid.UUID(bytes=raw))
 
 
 @given(
