@@ -19,13 +19,15 @@ from services.common.errors import Away
 from services.common.logs import log
 from services.common.mongo import ASCENDING, Document, Mongo, reaching
 from services.timeline.lanes import lane_of, offset_of, position
-from services.timeline.reader import Reader, listed
+from services.timeline.reader import Reader
 from services.timeline.subjects import EVERYTHING, Listen, subjects
-from services.timeline.vectors import Vector, encoded, prefix
-from services.timeline.views import CustomerView, EntryView, View, removed_view
+from services.timeline.vectors import Trail, Vector, encoded, prefix
+from services.timeline.views import CustomerView, EntryView, View
 
 CHUNK = 2000
 CATCH_UP = 500
+# Where many events come they are looked for less often: what a look costs, here and in the store, is then shared by more.
+MANY, UNHURRIED = 20, 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Push:
         return b"event: %s\ndata: %s\n\n" % (self.event.encode(), self.view.wire())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A journaled event with what it pushes. All of it stands at one position: only its last push carries the id."""
 
@@ -50,10 +52,6 @@ class Item:
     def wire(self, name: str) -> bytes:
         *first, last = self.pushes
         return b"".join((*(push.text for push in first), b"id: ", name.encode(), b"\n", last.text))
-
-    @cached_property
-    def size(self) -> int:
-        return sum(len(push.text) for push in self.pushes) + 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,9 @@ class Sent:
 
     @property
     def size(self) -> int:
-        return self.item.size if self.item is not None else len(self.push.text) if self.push is not None else 0
+        """About what it takes until it is sent."""
+        pushes = self.item.pushes if self.item is not None else (self.push,) if self.push is not None else ()
+        return sum(len(push.text) for push in pushes) + 200
 
 
 class Ended(View):
@@ -92,7 +92,7 @@ class Stream:
         self.subjects: frozenset[str] = frozenset()
         self.ahead: dict[int, int] = {}
         self._waiting: list[Sent] = []
-        self._size = 0
+        self._left, self._size = 0, 0  # what was still waiting at the last tick
         self._something = asyncio.Event()
         self._ended: str | None = None
 
@@ -122,12 +122,12 @@ class Stream:
         for lane, end in sorted(upto.items()):
             while offsets.get(lane, 0) < end:
                 documents = await self._feed.journal(self, position(lane, offsets.get(lane, 0)), position(lane, end))
-                batch = []
+                batch, trail = [], Trail(self._feed.prefix, offsets)
                 for item in await self._feed.items(self.tenant, documents):
-                    offsets[lane] = offset_of(item.position) + 1
+                    trail.move(lane, offset_of(item.position) + 1)
                     if item.pushes:
-                        batch.append(Sent(encoded(self._feed.prefix, offsets), item))
-                offsets[lane] = end if len(documents) < CATCH_UP else offsets[lane]
+                        batch.append(Sent(trail.text(), item))
+                offsets[lane] = end if len(documents) < CATCH_UP else trail.offsets[lane]
                 if batch:
                     yield batch
 
@@ -142,7 +142,8 @@ class Stream:
         return self._drained()
 
     def _drained(self) -> list[Sent]:
-        batch, self._waiting, self._size = self._waiting, [], 0
+        batch, self._waiting = self._waiting, []
+        self._left, self._size = 0, 0
         return batch
 
     def offer(self, batch: Sequence[Sent]) -> None:
@@ -150,14 +151,15 @@ class Stream:
         if self._ended:
             return
         self._waiting += batch
-        self._size += sum(sent.size for sent in batch)
         self._something.set()
 
     def shed_if_slow(self, most: int) -> None:
         """Called at the beginning of a tick: a client is slow by what it has left since the last, not by how much came at once."""
+        self._size += sum(sent.size for sent in self._waiting[self._left :])
+        self._left = len(self._waiting)
         if self._size > most and not self._ended:
             metrics.SHED.inc()
-            self._waiting, self._size = [], 0
+            self._drained()
             self.end("shed")
 
     def end(self, why: str) -> None:
@@ -195,7 +197,7 @@ class Feed:
         self._epoch = b"\0\0\0\0"
         self.prefix = b""
         self._streams: set[Stream] = set()
-        self._by: dict[tuple[str, str], set[Stream]] = {}
+        self._by: dict[str, dict[str, set[Stream]]] = {}
         self._turn = asyncio.Lock()
         self._stopping = asyncio.Event()
         self.away: str | None = None
@@ -215,20 +217,23 @@ class Feed:
     async def run(self) -> None:
         """Until `stop`. While the store is away streams stay open and quiet; what they missed comes afterwards."""
         while not self._stopping.is_set():
-            began = time.monotonic()
             try:
-                again = await self.tick()
+                pause = self._pause(await self.tick())
                 self.away = None
             except Away as error:
                 if self.away is None:
                     log().warning("feed_waits", part=error.part)
-                self.away, again = error.part, False
-            pause = 0 if again else max(0.001, self._interval - (time.monotonic() - began))
+                self.away, pause = error.part, self._interval
             try:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
             except TimeoutError:
                 pass
+
+    def _pause(self, found: int) -> float:
+        if found == CHUNK:
+            return 0
+        return self._interval * (UNHURRIED if found > MANY else 1)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -271,7 +276,7 @@ class Feed:
             self._streams.add(stream)
             metrics.STREAMS.inc()
             for subject in stream.subjects:
-                self._by.setdefault((stream.tenant, subject), set()).add(stream)
+                self._join(stream, subject)
             return dict(self.offsets)
 
     def move(self, stream: Stream, wanted: frozenset[str]) -> None:
@@ -281,7 +286,7 @@ class Feed:
         for subject in stream.subjects - wanted:
             self._leave(stream, subject)
         for subject in wanted - stream.subjects:
-            self._by.setdefault((stream.tenant, subject), set()).add(stream)
+            self._join(stream, subject)
         stream.subjects = wanted
 
     def forget(self, stream: Stream) -> None:
@@ -291,19 +296,23 @@ class Feed:
             for subject in stream.subjects:
                 self._leave(stream, subject)
 
+    def _join(self, stream: Stream, subject: str) -> None:
+        self._by.setdefault(stream.tenant, {}).setdefault(subject, set()).add(stream)
+
     def _leave(self, stream: Stream, subject: str) -> None:
-        listeners = self._by.get((stream.tenant, subject), set())
+        listeners = self._by[stream.tenant][subject]
         listeners.discard(stream)
         if not listeners:
-            self._by.pop((stream.tenant, subject), None)
+            del self._by[stream.tenant][subject]
 
     def _listeners(self, tenant: str, names: Iterable[str]) -> set[Stream]:
-        return {stream for name in (*names, EVERYTHING) for stream in self._by.get((tenant, name), ())}
+        by = self._by.get(tenant, {})
+        return set().union(*(by[name] for name in (*names, EVERYTHING) if name in by))
 
     # -- the loop -------------------------------------------------------------------------------------------------------
 
-    async def tick(self) -> bool:
-        """One look. Whether there was more than fits in one."""
+    async def tick(self) -> int:
+        """One look. How many events it found; with `CHUNK` there may be more."""
         async with self._turn:
             for stream in self._streams:
                 stream.shed_if_slow(self.buffer_bytes)
@@ -316,7 +325,7 @@ class Feed:
                 mine = [one for one in heard if one["tn"] == tenant]
                 by |= {item.position: item for item in await self.items(tenant, mine)}
             self._fan_out(tick, heard, by, await self._moves(heard))
-            return len(tick.documents) == CHUNK
+            return len(tick.documents)
 
     async def _read_marks(self) -> dict[int, int]:
         """One read: the generation that is live and its marks."""
@@ -357,19 +366,19 @@ class Feed:
     ) -> None:
         """One synchronous pass: a stream sees a whole tick or nothing of it, wherever it is registered in between."""
         self.prefix = prefix(self._epoch, datetime.now(UTC))
-        rolling = dict(self.offsets)
+        trail = Trail(self.prefix, self.offsets)
         offered: dict[Stream, list[Sent]] = {}
         for one in heard:
             lane, offset = lane_of(one["p"]), offset_of(one["p"])
-            rolling[lane] = offset + 1
+            trail.move(lane, offset + 1)
             item, sent = by[one["p"]], None
             for stream in self._listeners(one["tn"], one["s"]):
                 if stream in wanted and one["kd"] in ("moved", "state"):
                     self.move(stream, wanted[stream])
                 if not item.pushes or offset < stream.ahead.get(lane, 0):
                     continue  # the client has read further on another process
-                sent = sent or Sent(encoded(self.prefix, rolling), item)
-                own = Sent(encoded(self.prefix, _with(rolling, stream.ahead)), item) if stream.ahead else sent
+                sent = sent or Sent(trail.text(), item)
+                own = Sent(encoded(self.prefix, _with(trail.offsets, stream.ahead)), item) if stream.ahead else sent
                 offered.setdefault(stream, []).append(own)
         for stream, batch in offered.items():
             stream.offer(batch)
@@ -389,24 +398,19 @@ class Feed:
 
     async def items(self, tenant: str, documents: Sequence[Document]) -> list[Item]:
         """Journaled events with what they push: the present state of what they were about."""
-        c = await self._reader.collections()
-        wanted = [bytes(entry) for one in documents for entry in one["e"]]
-        found = await self._reader.documents(c, tenant, wanted)
-        shown = [one for one in found if listed(one)]
-        views = dict(zip((bytes(one["_id"]) for one in shown), await self._reader.rendered(c, tenant, shown), strict=True))
-        gone = {bytes(one["_id"]): removed_view(one) for one in found if "b" in one and not listed(one)}
-        rows = await self._reader.heads(tenant, [one["d"]["cv"] for one in documents if one["kd"] == "state"])
+        wanted = {bytes(entry) for one in documents for entry in one["e"]}
+        present = await self._reader.present(tenant, wanted, {one["d"]["cv"] for one in documents if one["kd"] == "state"})
         made: dict[tuple[str, bytes], Push] = {}
         items = []
         for one in documents:
             pushes = []
             for entry in map(bytes, one["e"]):
-                if entry in views:
+                if entry in present.entries:
                     event = "revised" if one["kd"] == "revised" else "entry"
-                    pushes.append(made.setdefault((event, entry), Push(event, views[entry])))
-                elif entry in gone:
-                    pushes.append(made.setdefault(("removed", entry), Push("removed", gone[entry])))
-            if one["kd"] == "state" and (row := rows.get(one["d"]["cv"])):
+                    pushes.append(made.setdefault((event, entry), Push(event, present.entries[entry])))
+                elif entry in present.removed:
+                    pushes.append(made.setdefault(("removed", entry), Push("removed", present.removed[entry])))
+            if one["kd"] == "state" and (row := present.rows.get(one["d"]["cv"])):
                 pushes.append(Push("conversation", row))
             if one["kd"] == "moved":
                 pushes.append(Push("customer", _moved(one["d"])))

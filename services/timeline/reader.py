@@ -21,9 +21,11 @@ from services.timeline.views import (
     ConversationView,
     DeadView,
     EntryView,
+    RemovedView,
     conversation_view,
     dead_view,
     entry_view,
+    removed_view,
 )
 
 Inbox = Literal["mine", "queue", "public", "due", "open", "closed", "customer"]
@@ -46,6 +48,15 @@ class Page:
 class Rows:
     items: tuple[ConversationView, ...] = ()
     older: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What entries and conversations are now. `removed` are in no list any more; what has no base yet is in neither."""
+
+    entries: Mapping[bytes, EntryView]
+    removed: Mapping[bytes, RemovedView]
+    rows: Mapping[str, ConversationView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +213,8 @@ class Reader:
         if not names:
             return []
         async with reaching():
-            found: list[Document] = await c.entries.find({"_id": {"$in": names}, "tn": tenant}).to_list(None)
+            rows = c.entries.find({"_id": {"$in": names}, "tn": tenant}).batch_size(len(names) + 1)
+            found: list[Document] = await rows.to_list(None)
         return found
 
     async def rendered(self, c: Collections, tenant: str, documents: Iterable[Document]) -> list[EntryView]:
@@ -231,16 +243,26 @@ class Reader:
         document = await self._survivor(c, tenant, conversation)
         return (await self._rows(c, tenant, [document]))[0] if document else None
 
-    async def heads(self, tenant: str, wanted: Iterable[str]) -> dict[str, ConversationView]:
-        """These conversations as they are, joined or not."""
+    async def present(self, tenant: str, entries: Iterable[bytes], conversations: Iterable[str]) -> Present:
+        """These as they are, conversations joined or not: for the feed, so in as few reads as can be."""
+        c = await self.collections()
+        heads = await self._heads(c, tenant, conversations)
+        lasts = await self._lasts(c, tenant, heads)
+        found = await self.documents(c, tenant, (*entries, *lasts.values()))
+        shown = [one for one in found if listed(one)]
+        views = dict(zip((bytes(one["_id"]) for one in shown), await self.rendered(c, tenant, shown), strict=True))
+        removed = {bytes(one["_id"]): removed_view(one) for one in found if "b" in one and not listed(one)}
+        last = views | await self.entries(tenant, removed.keys() & lasts.values())
+        return Present(views, removed, {one["_id"]: _row(one, lasts, last) for one in heads})
+
+    async def _heads(self, c: Collections, tenant: str, wanted: Iterable[str]) -> list[Document]:
         names = list(set(wanted))
         if not names:
-            return {}
-        c = await self.collections()
+            return []
         async with reaching():
             query = {"_id": {"$in": names}, "tn": tenant, "h": {"$exists": True}}
-            documents = await c.conversations.find(query).to_list(None)
-        return {row.id: row for row in await self._rows(c, tenant, documents)}
+            found: list[Document] = await c.conversations.find(query).to_list(None)
+        return found
 
     async def _survivor(self, c: Collections, tenant: str, conversation: str) -> Document | None:
         """Follows `into`. A survivor that has not arrived yet is not waited for: then the joined one is shown."""
@@ -295,16 +317,19 @@ class Reader:
         return found
 
     async def _rows(self, c: Collections, tenant: str, documents: Sequence[Document]) -> list[ConversationView]:
-        """With what was said last, also in what they absorbed."""
+        lasts = await self._lasts(c, tenant, documents)
+        shown = await self.entries(tenant, lasts.values())
+        return [_row(one, lasts, shown) for one in documents]
+
+    async def _lasts(self, c: Collections, tenant: str, documents: Sequence[Document]) -> dict[str, bytes]:
+        """By conversation: the entry that was said last, also in what it absorbed."""
         absorbed = {name for one in documents for name in one["h"]["head"].get("absorbed", ())}
         lasts = {one["_id"]: one["last"] for one in documents if "last" in one}
         if absorbed:
             query = {"_id": {"$in": list(absorbed)}, "tn": tenant, "last": {"$exists": True}}
             async with reaching():
                 lasts |= {one["_id"]: one["last"] for one in await c.conversations.find(query, {"last": 1}).to_list(None)}
-        chosen = {one["_id"]: _last(one, lasts) for one in documents}
-        shown = await self.entries(tenant, [entry for entry in chosen.values() if entry])
-        return [conversation_view(one, shown.get(chosen[one["_id"]] or b"")) for one in documents]
+        return {one["_id"]: entry for one in documents if (entry := _last(one, lasts))}
 
     # -- operations -------------------------------------------------------------------------------------------------------
 
@@ -416,6 +441,10 @@ def _last(document: Document, lasts: Mapping[str, Document]) -> bytes | None:
     names = [document["_id"], *document["h"]["head"].get("absorbed", ())]
     known = [lasts[name] for name in names if name in lasts]
     return bytes(max(known, key=lambda one: bytes(one["v"]))["e"]) if known else None
+
+
+def _row(document: Document, lasts: Mapping[str, bytes], shown: Mapping[bytes, EntryView]) -> ConversationView:
+    return conversation_view(document, shown.get(lasts.get(document["_id"], b"")))
 
 
 def _account(document: Document) -> AccountView:

@@ -15,7 +15,9 @@ class TimelineSettings(CommonSettings):
     timeline_generation: str = Field("a", pattern=r"[a-z0-9]{1,12}", description="Which generation this process projects")
     timeline_project: bool = Field(True, description="Whether this process projects, or only serves reads and streams")
     journal_days: float = Field(3, gt=0, description="How long a live stream can be away and resume without a gap")
-    feed_interval_s: float = Field(0.05, gt=0, description="How often a process looks for what is new")
+    feed_interval_s: float = Field(
+        0.05, gt=0, description="Pause between two looks at what is new; twice as long where many events come"
+    )
     heartbeat_s: float = Field(15, gt=0, description="A quiet stream says where it stands this often")
     stream_buffer_bytes: int = Field(4 * 1024 * 1024, gt=0, description="A stream that leaves more than this unsent is closed")
     stream_max_s: float = Field(900, gt=0, description="After so long a stream ends and comes back, with its key checked again")

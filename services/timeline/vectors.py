@@ -40,8 +40,33 @@ def prefix(epoch: bytes, at: datetime) -> bytes:
 
 
 def encoded(head: bytes, offsets: Mapping[int, int]) -> str:
-    lanes = b"".join(lane.to_bytes(LANE, "big") + end.to_bytes(OFFSET, "big") for lane, end in sorted(offsets.items()))
-    return base64.urlsafe_b64encode(head + lanes).decode().rstrip("=")
+    return Trail(head, offsets).text()
+
+
+class Trail:
+    """The event id at each step along the lanes: only the offset that moved is written anew."""
+
+    def __init__(self, head: bytes, offsets: Mapping[int, int]) -> None:
+        self.offsets = dict(offsets)
+        self._head = head
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        lanes = sorted(self.offsets)
+        self._raw = bytearray(self._head)
+        for lane in lanes:
+            self._raw += lane.to_bytes(LANE, "big") + self.offsets[lane].to_bytes(OFFSET, "big")
+        self._places = {lane: len(self._head) + n * (LANE + OFFSET) + LANE for n, lane in enumerate(lanes)}
+
+    def move(self, lane: int, end: int) -> None:
+        self.offsets[lane] = end
+        if (place := self._places.get(lane)) is None:
+            self._lay_out()
+        else:
+            self._raw[place : place + OFFSET] = end.to_bytes(OFFSET, "big")
+
+    def text(self) -> str:
+        return base64.urlsafe_b64encode(self._raw).decode().rstrip("=")
 
 
 def vector_of(text: str) -> Vector:

@@ -25,7 +25,7 @@ from services.timeline.order import (
     sequence,
     version,
 )
-from services.timeline.vectors import NotAVector, Vector, vector_of
+from services.timeline.vectors import NotAVector, Trail, Vector, prefix, vector_of
 
 IDS = st.binary(min_size=16, max_size=16)
 MS = st.integers(0, 2**48 - 1)
@@ -101,6 +101,22 @@ def test_a_vector_leads_back(epoch: bytes, at: datetime, offsets: dict[int, int]
     given_ = Vector(epoch, at.replace(microsecond=0, tzinfo=UTC), offsets)
 
     assert vector_of(given_.text()) == given_
+
+
+LANES = st.integers(0, 2**16 - 1) | st.integers(0, 5)
+ENDS = st.integers(0, 2**40 - 1)
+
+
+@given(st.dictionaries(LANES, ENDS), st.lists(st.tuples(LANES, ENDS)))
+def test_a_trail_names_every_step_as_its_vector_does(offsets: dict[int, int], steps: list[tuple[int, int]]) -> None:
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    trail, moved = Trail(prefix(b"abcd", at), offsets), dict(offsets)
+    for lane, end in steps:
+        trail.move(lane, end)
+        moved[lane] = end
+
+        assert vector_of(trail.text()) == Vector(b"abcd", at, moved)
+    assert trail.offsets == moved
 
 
 @pytest.mark.parametrize(
