@@ -138,7 +138,7 @@ def decode(record: Record) -> Event[Data]:
     if model is None:
         raise UnknownType(name)
     try:
-        data = model.model_validate_json(record.value or b"")
+        data: Data = model.__pydantic_validator__.validate_json(record.value or b"")
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         raise Unreadable(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -40,7 +40,7 @@ class CommonSettings(BaseSettings):
     kafka_batch: int = Field(500, description="Records a consumer takes at once")
     kafka_pace_s: float = Field(
         0.03,
-        description="After a fetch that brought little, a consumer asks again so much later (twice that where many come), and "
+        description="After a fetch that brought little, a consumer asks again so much later (three times that where many come), and "
         "handles together what came meanwhile. What comes when nothing has come for so long is not waited for",
     )
 

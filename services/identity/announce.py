@@ -128,7 +128,7 @@ class Announcer:
 
 
 def roots_of(view: View) -> list[Node]:
-    return list({root.key: root for key in view.starts if (root := view.root(key))}.values())
+    return list({root.key: root for root in view.roots.values()}.values())
 
 
 def _keys(entries: Iterable[Entry], root: Node) -> set[str]:

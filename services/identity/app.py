@@ -26,7 +26,7 @@ PORT = 8102
 def build(settings: IdentitySettings) -> Process:
     rules = read_rules(settings.identity_rules)
     sealing = vault.vault(settings)
-    mongo, publisher, readiness = Mongo(settings), Publisher(settings), web.Readiness()
+    mongo, publisher, readiness = Mongo(settings, retried=False), Publisher(settings), web.Readiness()
     keyring = Keyring(mongo, sealing)
     graph, profiles = MongoGraph(mongo), Profiles(MongoValues(mongo), sealing)
     linker = Linker(graph, rules, uuid.uuid4().hex, now)

@@ -43,7 +43,7 @@ class Member:
         return self.first_seen is not None
 
     def merged(self, other: Member) -> Member:
-        if self._has(other):
+        if self.has(other):
             return self
         erased = max(self.erased, other.erased)
         heard = [(m.first_seen, m.proof) for m in (self, other) if m.first_seen is not None and m.first_seen > erased]
@@ -57,7 +57,7 @@ class Member:
             named=self.named or other.named,
         )
 
-    def _has(self, other: Member) -> bool:
+    def has(self, other: Member) -> bool:
         """The case of nearly every event: it says nothing new."""
         return (
             self.first_seen is not None
@@ -110,7 +110,7 @@ class Edge:
         return self.strong and self.rule != APART
 
     def merged(self, other: Edge) -> Edge:
-        if self._has(other):
+        if self.has(other):
             return self
         latest = max(self, other, key=lambda e: (e.last_seen, e.actor, e.why))
         return replace(
@@ -123,7 +123,7 @@ class Edge:
             why=latest.why,
         )
 
-    def _has(self, other: Edge) -> bool:
+    def has(self, other: Edge) -> bool:
         """The case of nearly every event: it is of a day that was seen, and three earlier ones are cited."""
         return (
             self.first_seen <= other.first_seen
@@ -168,6 +168,16 @@ class Component:
     members: Mapping[str, Member] = field(default_factory=dict)
     edges: Mapping[str, Edge] = field(default_factory=dict)
     assigned: Mapping[str, Assigned] = field(default_factory=dict)
+
+    def knows(self, key: str, member: Member) -> bool:
+        """Whether it says nothing new, and belongs to a customer, or to none for a reason."""
+        mine = self.members.get(key)
+        return mine is not None and mine.has(member) and key in self.assigned
+
+    def holds(self, edge: Edge) -> bool:
+        """Whether it says nothing new."""
+        mine = self.edges.get(edge.id)
+        return mine is not None and mine.has(edge)
 
     def united(self, other: Component) -> Component:
         """Both. Of two assignments of one identifier the newer holds, so absorbing twice changes nothing."""

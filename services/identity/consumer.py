@@ -127,7 +127,7 @@ def _is_of(one: Read, error: Foreign) -> bool:
 
 
 def assigned(view: View, key: str) -> Assigned:
-    root = view.root(key) if key in view.starts else None
+    root = view.root(key)
     return root.component.assigned.get(key, NOBODY) if root else NOBODY
 
 

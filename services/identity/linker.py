@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from services.common import metrics
 from services.common.errors import Poison, StoreAway
 from services.identity.evidence import Carried
 from services.identity.linking import Hand, Insert, Swaps, View, plan
-from services.identity.nodes import Graph, Node
+from services.identity.nodes import Graph
+from services.identity.recent import Recent
 from services.identity.rules import Rules
 
 ATTEMPTS = 60
@@ -45,7 +45,7 @@ class Linker:
         pause: Callable[[int], Awaitable[None]] = jitter,
     ) -> None:
         self._graph, self._rules, self.worker, self._now, self._pause = graph, rules, worker, now, pause
-        self._hints: OrderedDict[str, str] = OrderedDict()
+        self._hints: Recent[str, str] = Recent(HINTS)
 
     async def learn(self, batch: Sequence[Carried], keys: Iterable[str] = (), *, adopts: bool = True) -> View:
         """The graph as it is once it knows all of the batch, around its identifiers and `keys`. Raises Foreign before
@@ -81,7 +81,7 @@ class Linker:
 
     async def _load(self, keys: Collection[str]) -> View:
         """Every wanted identifier's path to its root, in one read where the roots are known and still are roots."""
-        starts = {key: self._hints.get(key, key) for key in keys}
+        starts = {key: self._hints.get(key) or key for key in keys}
         view, ask = View({}, starts), set(starts.values())
         for _ in range(STALE_READS):
             if not ask:
@@ -91,18 +91,14 @@ class Linker:
         raise StoreAway("the identity graph changes too fast to be read")
 
     def _remember(self, view: View) -> None:
-        for key in view.starts:
-            root = view.root(key)
-            if root and root.key != key:
-                self._hints[key] = root.key
-                self._hints.move_to_end(key)
-        while len(self._hints) > HINTS:
-            self._hints.popitem(last=False)
+        for key, root in view.roots.items():
+            if root.key != key and root.key != self._hints.get(key):
+                self._hints.put(key, root.key)
 
 
 def _strangers(batch: Sequence[Carried], view: View) -> list[str]:
     """Events that name another tenant's identifiers, as the graph knows them, else as the first of the batch does."""
-    tenants = {key: root.tenant for key in view.starts if (root := view.root(key))}
+    tenants = {key: root.tenant for key, root in view.roots.items()}
     return [c.event_id for c in batch if any(tenants.setdefault(key, c.tenant) != c.tenant for key in c.members)]
 
 
@@ -113,8 +109,5 @@ def _onwards(view: View) -> set[str]:
 def _stale(view: View) -> set[str]:
     """Roots that were read before what they absorbed: they do not hold an identifier that leads to them, and nothing on the
     way is unfinished."""
-    return {path[-1].key for key in view.starts if (path := view.path(key)) and _lost(key, path)}
-
-
-def _lost(key: str, path: Sequence[Node]) -> bool:
-    return key not in path[-1].component.members and not any(node.unfinished for node in path)
+    lost = [(key, root.key) for key, root in view.roots.items() if key not in root.component.members]
+    return {root for key, root in lost if not any(node.unfinished for node in view.path(key))}

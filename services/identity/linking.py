@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from services.identity.component import Component, Edge, Member
 from services.identity.evidence import Carried
@@ -24,7 +25,7 @@ class Cycle(RuntimeError):
     """Nodes that point at each other. The fixed order rules it out; to walk on would never end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """What was read: for each wanted identifier the node to start from, and every node from there to its root."""
 
@@ -42,9 +43,18 @@ class View:
             at = self.nodes[at].redirect
         return found
 
+    @cached_property
+    def roots(self) -> Mapping[str, Node]:
+        """The root of each wanted identifier that there is."""
+        return {key: path[-1] for key in self.starts if (path := self.path(key))}
+
     def root(self, key: str) -> Node | None:
-        path = self.path(key)
-        return path[-1] if path else None
+        return self.roots.get(key)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody has left anything half done in it."""
+        return not any(node.unfinished or node.outbox for node in self.nodes.values())
 
     def after(self, nodes: Iterable[Node]) -> View:
         return replace(self, nodes={**self.nodes, **{node.key: node for node in nodes}})
@@ -86,6 +96,9 @@ class Lesson:
 
 def plan(batch: Sequence[Carried], view: View, hand: Hand) -> Step | None:
     """The next step, or None when the graph knows all of it and nothing in view is unfinished."""
+    batch = [one for one in batch if not known(one, view)]
+    if not batch and view.at_rest:
+        return None
     lessons = lessons_of(batch)
     links = [e for c in batch for e in c.edges if _links(e, c.members)]
     if fresh := {key: lesson for key, lesson in lessons.items() if not view.path(key)}:
@@ -102,9 +115,31 @@ def plan(batch: Sequence[Carried], view: View, hand: Hand) -> Step | None:
     return Swaps(swaps) if swaps else None
 
 
+def known(one: Carried, view: View) -> bool:
+    """Whether the graph surely holds all of it: the case of nearly every event."""
+    for key, member in one.members.items():
+        root = view.root(key)
+        if root is None or not root.component.knows(key, member):
+            return False
+    return all(_held(edge, one, view) for edge in one.edges)
+
+
+def _held(edge: Edge, one: Carried, view: View) -> bool:
+    """By whomever it is told to; what links them has been done too where they have one root."""
+    roots = [_at(view, end) for end in _told(edge, one)]
+    if _links(edge, one.members) and roots[0] is not roots[-1]:
+        return False
+    return all(root.component.holds(edge) for root in roots)
+
+
+def _told(edge: Edge, one: Carried) -> Iterable[str]:
+    """A strong edge is told to both of its ends, so that each knows all of its neighbours even where they are not linked; a
+    weak one to the identifier that spoke."""
+    return (end for end in (edge.ends if edge.strong else (one.anchor,)) if end in one.members)
+
+
 def lessons_of(batch: Sequence[Carried]) -> dict[str, Lesson]:
-    """By identifier. A strong edge is told to both of its ends, so that each knows all of its neighbours even where they
-    are not linked; a weak one to the identifier that spoke."""
+    """By identifier."""
     found: dict[str, Lesson] = {}
     for one in batch:
         for key, member in one.members.items():
@@ -113,9 +148,8 @@ def lessons_of(batch: Sequence[Carried]) -> dict[str, Lesson]:
             lesson.at = max(lesson.at, one.at)
             lesson.actor = lesson.actor or one.actor
         for edge in one.edges:
-            for end in edge.ends if edge.strong else (one.anchor,):
-                if end in one.members:
-                    found[end].edges.append(edge)
+            for end in _told(edge, one):
+                found[end].edges.append(edge)
     return found
 
 
@@ -168,9 +202,8 @@ def _nearest(view: View) -> dict[str, list[Node]]:
 def _roots(view: View) -> dict[str, list[str]]:
     """The identifiers in view, by root."""
     found: dict[str, list[str]] = defaultdict(list)
-    for key in view.starts:
-        if root := view.root(key):
-            found[root.key].append(key)
+    for key, root in view.roots.items():
+        found[root.key].append(key)
     return found
 
 

@@ -6,7 +6,6 @@ An erased value leaves its key behind, so that events from before the erasure ca
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from services.common.mongo import Document, InsertOne, Mongo, UpdateOne, bulk, reaching
 from services.common.vault import Vault
 from services.identity.evidence import Profile
+from services.identity.recent import Recent
 from services.identity.stores import DATABASE
 
 KNOWN = 200_000
@@ -121,25 +121,19 @@ class Profiles:
 
     def __init__(self, values: Values, vault: Vault) -> None:
         self._values, self._vault = values, vault
-        self._known: OrderedDict[str, tuple[int, str | None]] = OrderedDict()
+        self._known: Recent[str, tuple[int, str | None]] = Recent(KNOWN)
 
     async def remember(self, tenant: str, profiles: Iterable[Profile], versions: dict[str, int]) -> None:
         """`versions` are the identity versions: an identifier whose version has changed is looked up again, since an erasure
         by another process is among the reasons."""
-        news = {
-            p.key: p
-            for p in sorted(profiles, key=lambda p: (p.name is not None, p.at))
-            if p.identifier.value and self._new(p, versions)
-        }
-        if not news:
+        told = [p for p in profiles if p.identifier.value and self._new(p, versions)]
+        if not told:
             return
+        news = {p.key: p for p in sorted(told, key=lambda p: (p.name is not None, p.at))}
         there = await self._values.find(tenant, news.keys())
         await self._values.put([self._seal(tenant, p) for p in news.values() if self._differs(tenant, p, there.get(p.key))])
         for key, profile in news.items():
-            self._known[key] = (versions.get(key, 0), profile.name)
-            self._known.move_to_end(key)
-        while len(self._known) > KNOWN:
-            self._known.popitem(last=False)
+            self._known.put(key, (versions.get(key, 0), profile.name))
 
     def _new(self, profile: Profile, versions: dict[str, int]) -> bool:
         known = self._known.get(profile.key)
@@ -168,7 +162,7 @@ class Profiles:
     async def forget(self, tenant: str, keys: Collection[str], at: int) -> None:
         await self._values.forget(tenant, keys, at)
         for key in keys:
-            self._known.pop(key, None)
+            self._known.forget(key)
 
 
 def _place(tenant: str, key: str) -> str:

@@ -10,9 +10,11 @@ from services.common.identifiers import customer_id
 from services.common.mongo import ASCENDING, Document, IndexModel, InsertOne, Mongo, UpdateOne, bulk, reaching
 from services.identity.component import Assigned, Component, Edge, Member
 from services.identity.nodes import Entry, Node, Swap, Taken
+from services.identity.recent import Recent
 from services.identity.resolve import Cause, Change
 
 DATABASE = "identity"
+NODES = 10_000
 
 
 class MemoryGraph:
@@ -66,6 +68,7 @@ class MongoGraph:
 
     def __init__(self, mongo: Mongo) -> None:
         self._nodes = mongo.database(DATABASE)["nodes"]
+        self._seen: Recent[str, Node] = Recent(NODES)
 
     async def start(self) -> None:
         async with reaching():
@@ -82,7 +85,15 @@ class MongoGraph:
         """By `_id` alone: a key is made with its tenant's own key, and the linker refuses a node of another tenant."""
         async with reaching():
             found = await self._nodes.find({"_id": {"$in": list(keys)}}).to_list(None)
-        return {document["_id"]: node_of(document) for document in found}
+        return {document["_id"]: self._node(document) for document in found}
+
+    def _node(self, document: Document) -> Node:
+        """Its version tells whether it is what was read last, so that it need not be built again."""
+        node = self._seen.get(document["_id"])
+        if node is None or node.v != document["v"] or node.outbox or document["outbox"]:
+            node = node_of(document)
+            self._seen.put(node.key, node)
+        return node
 
     async def insert(self, nodes: Sequence[Node]) -> bool:
         done = await bulk(self._nodes, [InsertOne(document_of(node)) for node in nodes])

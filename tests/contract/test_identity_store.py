@@ -128,6 +128,19 @@ async def test_entries_are_taken_out_only_of_a_root_that_has_not_changed(graph: 
     assert (await graph.read([A]))[A] == replace(full(), outbox=())
 
 
+async def test_what_others_do_to_a_node_that_was_read_is_seen_when_it_is_read_again(graph: Graph, mongo: Mongo) -> None:
+    other = MongoGraph(mongo) if isinstance(graph, MongoGraph) else graph
+    await graph.insert([full()])
+    swapped = replace(full(), v=8, outbox=(), component=Component())
+    seen = [(await graph.read([A]))[A]]
+    for change in (other.take([Taken(A, "acme", 7, ("w1.a.7",))]), other.swap([Swap(full(), swapped)])):
+        assert await change
+        seen += [(await graph.read([A]))[A], (await graph.read([A]))[A]]
+
+    taken = replace(full(), outbox=())
+    assert seen == [full(), taken, taken, swapped, swapped]
+
+
 async def test_what_waits_is_found_oldest_first_and_what_is_young_or_done_is_not(graph: Graph) -> None:
     nodes = [
         replace(full(letter * 22), outbox=(entry(letter, written),)) for letter, written in (("x", 9), ("y", 3), ("z", 50))

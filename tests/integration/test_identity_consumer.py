@@ -15,7 +15,7 @@ import pytest
 
 from services.common import topics as t
 from services.common.cloudevents import Event, Record, decode, encode
-from services.common.errors import BrokerAway, Poison
+from services.common.errors import BrokerAway, Poison, StoreAway
 from services.common.events import (
     CustomerChanged,
     Data,
@@ -35,6 +35,7 @@ from services.common.vault import DEMO_KEY, Vault
 from services.identity.announce import OLD_US, Announcer
 from services.identity.consumer import Passing
 from services.identity.linker import Linker
+from services.identity.nodes import Node, Swap, Taken
 from services.identity.profiles import MongoValues, Profiles
 from services.identity.rules import Rules
 from services.identity.stores import MongoGraph
@@ -103,10 +104,12 @@ class Clock:
 class Service:
     """One identity process: consumer, graph and outbox, on the broker and database of the test."""
 
-    def __init__(self, settings: CommonSettings, mongo: Mongo, publisher: Publisher, worker: str) -> None:
+    def __init__(
+        self, settings: CommonSettings, mongo: Mongo, publisher: Publisher, worker: str, graph: MongoGraph | None = None
+    ) -> None:
         self.leap = 0
         rules = Rules()
-        self.graph, self.profiles = MongoGraph(mongo), Profiles(MongoValues(mongo), Vault(DEMO_KEY))
+        self.graph, self.profiles = graph or MongoGraph(mongo), Profiles(MongoValues(mongo), Vault(DEMO_KEY))
         self.linker = Linker(self.graph, rules, worker, self.now)
         self.announcer = Announcer(self.graph, self.linker, publisher, self.profiles, self.now)
         dead = DeadLetters(publisher, "identity")
@@ -352,6 +355,52 @@ async def test_a_crash_around_publishing_loses_no_map_record_and_no_event(
     second.leap = 2 * OLD_US
     await second.announcer.sweep()
     assert await second.announcer.sweep() == 0
+
+
+class Forgetful(MongoGraph):
+    """A store that does its `nth` write and loses the answer, as a connection may that breaks."""
+
+    def __init__(self, mongo: Mongo, nth: int) -> None:
+        super().__init__(mongo)
+        self.left = nth
+
+    def _answered(self, done: bool) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            raise StoreAway("the answer is lost")
+        return done
+
+    async def insert(self, nodes: Sequence[Node]) -> bool:
+        return self._answered(await super().insert(nodes))
+
+    async def swap(self, swaps: Sequence[Swap]) -> bool:
+        return self._answered(await super().swap(swaps))
+
+    async def take(self, taken: Sequence[Taken]) -> bool:
+        return self._answered(await super().take(taken))
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+async def test_a_write_whose_answer_is_lost_is_told_once_when_its_batch_comes_again(
+    settings: CommonSettings, mongo: Mongo, publisher: Publisher, nth: int
+) -> None:
+    """So identity does without the driver's second try."""
+    clock = Clock()
+    batch = [encode(t.EVENTS.name, event) for event in (clock.said(WHATSAPP, says(TEL)), clock.said(TELEGRAM, says(TEL)))]
+    graph = Forgetful(mongo, nth)
+    service = Service(settings, mongo, publisher, "w1", graph)
+    await graph.start()
+    with pytest.raises(StoreAway):
+        await service.passing.handle(batch)
+    await service.passing.handle(batch)
+    kept = await newest_map(settings)
+    nodes = await graph.read([one.key for one in (WHATSAPP, TEL, TELEGRAM)])
+    told = await everything(settings, t.IDENTITY_CHANGES)
+
+    assert len({kept[one.key].customer_id for one in (WHATSAPP, TEL, TELEGRAM)}) == 1
+    assert len({decode(record).id for record in told}) == len([decode(record).data for record in told]) == 1
+    assert not any(node.outbox or node.unfinished for node in nodes.values())
+    assert {event.id for event in await passed(settings, 2)} == {"e1", "e2"}
 
 
 class Narrow(Publisher):

@@ -102,6 +102,10 @@ def trusting_a_root_read_too_early(patch: Patch) -> None:
     patch.setattr(linker, "_stale", lambda *_: set())
 
 
+def believing_who_is_known_whatever_is_said(patch: Patch) -> None:
+    patch.setattr(linking, "_held", lambda *_: True)
+
+
 FAULTS: tuple[Callable[[Patch], None], ...] = (
     no_version_check,
     no_helping,
@@ -112,6 +116,7 @@ FAULTS: tuple[Callable[[Patch], None], ...] = (
     not_publishing_what_others_left,
     an_absorbed_outbox_is_lost,
     trusting_a_root_read_too_early,
+    believing_who_is_known_whatever_is_said,
 )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.common.identifiers import customer_id
+from services.identity import linking
 from services.identity.component import APART, SAME, Component, Edge, Member, edge
 from services.identity.evidence import Carried
 from services.identity.linker import Linker
@@ -210,28 +213,48 @@ def test_what_was_said_before_an_erasure_is_not_heard_again_and_what_comes_after
     assert set(ids(again)) == {"t1"}
 
 
+def linked(event: str, at: int, strength: str = "verified") -> Carried:
+    """Somebody says by which number they can be reached."""
+    members = {"u1": Member("user", "shop", at, "channel"), "t1": Member("tel", "", at, "channel")}
+    return Carried(TENANT, at, event, "u1", "u1", members, (said("u1", "t1", at, strength, event=event),))
+
+
+def test_what_says_nothing_new_is_known_and_anything_else_is_not() -> None:
+    graph = graph_of([[linked(f"e{at}", at)] for at in (1, 2, 3)])
+    view = linking.View(graph.nodes, {"u1": "u1", "t1": "t1", "t2": "t2"})
+    later = linked("e9", 9)
+
+    assert linking.known(later, view)
+    assert not linking.known(linked("e9", 9 + DAY), view)
+    assert not linking.known(linked("e0", 1), view)
+    assert not linking.known(linked("e9", 9, "asserted"), view)
+    assert not linking.known(replace(later, members={**later.members, "t2": Member("tel", "", 9, "channel")}), view)
+    assert not linking.known(replace(later, members={"u1": replace(later.members["u1"], proof="account")}), view)
+
+
 # -- any evidence, any order ------------------------------------------------------------------------------------------------
 
 seeds = st.integers(0, 2**32 - 1)
 
 
-async def told(batches: Iterable[Sequence[Carried]]) -> dict[str, str | None]:
-    graph = MemoryGraph()
+async def learned(batches: Iterable[Sequence[Carried]], graph: MemoryGraph) -> None:
     linker = Linker(graph, RULES, "w", lambda: 1)
     for batch in batches:
         await linker.learn(batch)
-    roots = [node for node in graph.nodes.values() if node.redirect is None]
-    return {key: one.customer for root in roots for key, one in root.component.assigned.items()}
+
+
+def graph_of(batches: Iterable[Sequence[Carried]]) -> MemoryGraph:
+    """The memory store never waits, so there is nothing to run a loop for."""
+    graph = MemoryGraph()
+    with pytest.raises(StopIteration):
+        learned(batches, graph).send(None)
+    return graph
 
 
 def resolve(batches: Iterable[Sequence[Carried]]) -> dict[str, str | None]:
-    """The memory store never waits, so there is nothing to run a loop for."""
-    try:
-        told(batches).send(None)
-    except StopIteration as done:
-        found: dict[str, str | None] = done.value
-        return found
-    raise AssertionError("the memory store waited")
+    graph = graph_of(batches)
+    roots = [node for node in graph.nodes.values() if node.redirect is None]
+    return {key: one.customer for root in roots for key, one in root.component.assigned.items()}
 
 
 @settings(deadline=None)
@@ -246,6 +269,22 @@ def test_the_order_of_events_their_repetition_and_their_batches_change_nothing(s
     assert resolve([[one] for one in shuffled]) == expected
     assert resolve([shuffled[:cut], shuffled[cut:]]) == expected
     assert resolve([shuffled]) == expected
+
+
+@settings(deadline=None)
+@given(seeds)
+def test_to_leave_out_what_is_known_changes_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    events = evidence(rng)
+    batches = [rng.choices(events, k=rng.randint(1, 6)) for _ in range(12)]
+    found = graph_of(batches)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linking, "known", lambda *_: False)
+        plain = graph_of(batches)
+
+    assert {key: replace(node, outbox=()) for key, node in found.nodes.items()} == {
+        key: replace(node, outbox=()) for key, node in plain.nodes.items()
+    }
 
 
 @settings(deadline=None)

@@ -18,7 +18,7 @@ from services.common.settings import CommonSettings
 
 IDLE_S = 0.01
 FEW, LITTLE = 16 * 1024, 1024 * 1024  # bytes that a fetch brought
-BUSY = 2  # paces
+BUSY = 3  # paces
 FETCH = 1  # Kafka's number for fetch requests and their answers
 
 
@@ -76,7 +76,7 @@ def be_patient(consumer: AIOKafkaConsumer, pace_s: float = 0) -> None:
 
     A broker may answer at once that there is nothing new, whatever time it was given to wait (the embedded one does): asking
     again at once keeps a core busy with every idle topic. And records that come one by one are fetched together, every
-    `pace_s`, where many come half as often: what a fetch and a batch cost, here and on the broker, is then shared. A fetch
+    `pace_s`, where many come less often: what a fetch and a batch cost, here and on the broker, is then shared. A fetch
     that waits for its first record gets it at once, and who is behind, as large answers tell, is not held up."""
     send = consumer._client.send
     due: dict[int, float] = {}
