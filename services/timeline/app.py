@@ -30,7 +30,7 @@ ABOUT = "The history of every customer across channels, and what happens next as
 
 
 def build(settings: TimelineSettings) -> run.Process:
-    mongo, publisher = Mongo(settings), Publisher(settings)
+    mongo, publisher = Mongo(settings, retried=False), Publisher(settings)
     seal = vault(settings)
     keyring = Keyring(mongo, seal)
     access = Access(Auth(keyring, settings))

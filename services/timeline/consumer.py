@@ -18,7 +18,7 @@ from services.common.kafka import DeadLetters, read
 from services.timeline import cases, entries, surroundings
 from services.timeline.binding import bind
 from services.timeline.entries import Projected
-from services.timeline.facets import Change, document, folded
+from services.timeline.facets import Change, folded
 from services.timeline.lanes import position
 from services.timeline.order import NOWHERE, id_bytes
 from services.timeline.stores import PLACE, Journaled, TimelineStore
@@ -28,7 +28,7 @@ STAGE = "timeline"
 SPOKEN = frozenset(("message", "comment", "mention", "review", "call", "note"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Placed:
     """An event with its position and what it does to entries."""
 
@@ -37,7 +37,7 @@ class Placed:
     projected: Projected
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
     """Where an entry belongs: whose history, which conversation, where in the order."""
 
@@ -45,6 +45,21 @@ class Place:
     conversation: str | None
     kind: str
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a client is told of an event: a new entry, or one that changed; a customer's identifiers; a conversation's state.
+    Who hears of it beside those who see its entries: `subjects`, and the listeners of `conversation`. `data` is what the live
+    feed must know beyond entries."""
+
+    kind: str
+    subjects: Sequence[str] = ()
+    conversation: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+NEW, REVISED = Notice("new"), Notice("revised")
 
 
 @dataclass(slots=True)
@@ -96,7 +111,7 @@ class Projector:
         """Write all of one tenant's events, then say who should hear of them."""
         changes = folded(change for one in batch for change in one.projected.changes)
         fresh = await self._store.write(tenant, changes.values())
-        await surroundings.write(self._store, tenant, [(one.position, one.event) for one in batch])
+        await surroundings.write(self._store, tenant, ((one.position, one.event) for one in batch))
         shown = Shown(await self._bind(tenant, changes.values()))
         for one in batch:
             if mark := one.projected.watermark:
@@ -105,11 +120,12 @@ class Projector:
         named = {entry for one in batch for entry in (*one.projected.shown, *shown.more.get(one.position, ()))}
         wanted = {entry for one in named for entry in shown.instead.get(one, (one,))}
         alone = fresh & wanted - {entry for entries in shown.instead.values() for entry in entries}
-        known = {entry: place for entry in alone if (place := place_of(document(tenant, changes[entry])))}
+        known = {entry: place for entry in alone if (place := place_of(changes[entry].whole()))}
         shown.places = known | await self._places(tenant, wanted - known.keys())
         if await self._erase(tenant, shown.places):
             shown.places = await self._places(tenant, wanted)
-        await self._store.conversations(tenant, surroundings.latest(_spoken(shown.places)))
+        rows = surroundings.rows((one.event.data for one in batch), _spoken(shown.places))
+        await self._store.conversations(tenant, rows)
         return await self._journaled(tenant, batch, shown)
 
     async def _bind(self, tenant: str, changes: Iterable[Change]) -> dict[bytes, tuple[bytes, ...]]:
@@ -139,18 +155,19 @@ class Projector:
         return {bytes(one["_id"]): place for one in found if (place := place_of(one))}
 
     async def _journaled(self, tenant: str, batch: Sequence[Placed], shown: Shown) -> list[Journaled]:
+        notices = [notice(one) for one in batch]
         named = {place.conversation for place in shown.places.values() if place.conversation}
-        named |= {one.event.data.conversation_id for one in batch if isinstance(one.event.data, ConversationEvent)}
+        named |= {one.conversation for one in notices if one.conversation}
         listeners = await self._store.listeners(tenant, named)
         items = []
-        for one in batch:
+        for one, told in zip(batch, notices, strict=True):
             seen = shown.of(one)
-            subjects = subjects_of(one.event.data, [shown.places[entry] for entry in seen], listeners)
+            subjects = [subject for entry in seen for subject in _of_place(shown.places[entry], listeners)]
+            subjects += (*told.subjects, *listeners.get(told.conversation or "", ()))
             if subjects or one.projected.changes:
                 # Also what nobody can see yet: a second delivery would find somebody, and journal it behind the marks.
-                kind = kind_of(one)
-                data = surroundings.journaled(one.event.data)
-                items.append(Journaled(id_bytes(one.event.id), tenant, one.position, subjects, tuple(seen), kind, data))
+                every = tuple(dict.fromkeys(subjects))
+                items.append(Journaled(id_bytes(one.event.id), tenant, one.position, every, tuple(seen), told.kind, told.data))
         return items
 
 
@@ -164,18 +181,19 @@ def place_of(document: Mapping[str, Any]) -> Place | None:
     return Place(identifiers, conversation, document["b"]["kd"], bytes(document.get("k", NOWHERE)))
 
 
-def subjects_of(data: Data, places: Sequence[Place], listeners: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Who hears of it: streams of these identifiers, conversations, queues, agents and customers."""
-    found = [subject for place in places for subject in _of_place(place, listeners)]
-    match data:
-        case ConversationEvent():
-            found += [f"v:{data.conversation_id}", f"i:{data.anchor}", *listeners.get(data.conversation_id, ())]
+def notice(placed: Placed) -> Notice:
+    match placed.event.data:
+        case ConversationEvent() as data:
+            subjects = [f"v:{data.conversation_id}", f"i:{data.anchor}"]
             if data.head.customer_id:
-                found.append(f"c:{data.head.customer_id}")
-        case IdentityMapped():
-            found += [f"i:{data.identifier}", f"m:{data.identifier}"]
-            found += [f"c:{one}" for one in (data.customer_id, data.previous) if one]
-    return tuple(dict.fromkeys(found))
+                subjects.append(f"c:{data.head.customer_id}")
+            return Notice("state", subjects, data.conversation_id, {"cv": data.conversation_id})
+        case IdentityMapped() as data:
+            subjects = [f"i:{data.identifier}", f"m:{data.identifier}"]
+            subjects += [f"c:{one}" for one in (data.customer_id, data.previous) if one]
+            moved = {"i": data.identifier, "to": data.customer_id, "was": data.previous, "ver": data.version}
+            return Notice("moved", subjects, data=moved)
+    return NEW if any(change.new for change in placed.projected.changes) else REVISED
 
 
 def _of_place(place: Place, listeners: dict[str, tuple[str, ...]]) -> list[str]:
@@ -183,16 +201,6 @@ def _of_place(place: Place, listeners: dict[str, tuple[str, ...]]) -> list[str]:
     if place.conversation:
         found += [f"v:{place.conversation}", *listeners.get(place.conversation, ())]
     return found
-
-
-def kind_of(placed: Placed) -> str:
-    """What a client is told: a new entry, or one that changed; a customer's identifiers; a conversation's state."""
-    match placed.event.data:
-        case IdentityMapped():
-            return "moved"
-        case ConversationEvent():
-            return "state"
-    return "new" if any(change.new for change in placed.projected.changes) else "revised"
 
 
 def first_of_each(items: Iterable[Journaled]) -> list[Journaled]:

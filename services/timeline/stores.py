@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection as Several
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,11 +22,13 @@ from services.common.mongo import (
     bulk,
     reaching,
 )
-from services.timeline.facets import Change, document, operators
+from services.timeline.facets import Change, Row, document, operators
 from services.timeline.lanes import Lanes, position
 from services.timeline.order import BOTTOM, NOWHERE, TOP
 
 DEAD_DAYS = 30
+Update = tuple[Mapping[str, Any], Mapping[str, Any]]
+REMEMBERED = 100_000  # documents, some 15 MB
 # What a reader of an entry's document needs to know where it belongs.
 PLACE = {"b.i": 1, "b.kd": 1, "cv.id": 1, "k": 1}
 
@@ -68,7 +71,7 @@ def journal_indexes(days: float) -> tuple[IndexModel, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Journaled:
     """An event as the live feed needs it: where it stands, who listens to what, and which entries it shows."""
 
@@ -79,6 +82,21 @@ class Journaled:
     entries: tuple[bytes, ...]
     kind: str
     data: Mapping[str, Any]
+
+
+class Whose:
+    """Which tenant a document belongs to, which never changes; remembered of those that were written last."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[bytes | str, str] = {}
+
+    def has(self, tenant: str, name: bytes | str) -> bool:
+        return self._tenants.get(name) == tenant
+
+    def learn(self, tenant: str, names: Iterable[bytes | str]) -> None:
+        if len(self._tenants) > REMEMBERED:
+            self._tenants.clear()
+        self._tenants.update(dict.fromkeys(names, tenant))
 
 
 class Collections:
@@ -106,6 +124,7 @@ class TimelineStore:
         self.collections = c = Collections(mongo, generation)
         self.lanes = Lanes(c.lanes, c.journal, c.marks, generation)
         self._days = journal_days
+        self._whose = Whose()
 
     async def start(self) -> None:
         """Indexes; and the first generation of a database is the live one."""
@@ -139,22 +158,28 @@ class TimelineStore:
         """Entries that come into being are inserted, which is twice as fast; what exists already is upserted. Answers which
         were inserted: nothing but this change is known of them."""
         every = list(changes)
-        fresh = [change for change in every if change.new]
-        rest = [change for change in every if not change.new]
-        done = await bulk(self.collections.entries, [InsertOne(document(tenant, change)) for change in fresh])
-        known = [fresh[place] for place in done.duplicates]
-        await upsert(self.collections.entries, [({"_id": c.entry, "tn": tenant}, operators(c)) for c in (*rest, *known)])
-        return {change.entry for change in fresh} - {change.entry for change in known}
+        done = await bulk(self.collections.entries, [self._written(tenant, change) for change in every])
+        known = [every[place] for place in done.duplicates]
+        await self._upsert(self.collections.entries, tenant, [(change.entry, operators(change)) for change in known])
+        self._whose.learn(tenant, (change.entry for change in every))
+        return {change.entry for change in every if change.new} - {change.entry for change in known}
+
+    def _written(self, tenant: str, change: Change) -> InsertOne[Document] | UpdateOne:
+        return InsertOne(document(tenant, change)) if change.new else self._updated(tenant, change.entry, operators(change))
+
+    async def _upsert(self, collection: Collection, tenant: str, updates: Sequence[tuple[bytes | str, Document]]) -> None:
+        await upsert(collection, [self._updated(tenant, name, update) for name, update in updates])
+        self._whose.learn(tenant, (name for name, _ in updates))
+
+    def _updated(self, tenant: str, name: bytes | str, update: Document) -> UpdateOne:
+        """`_id` alone is found without planning, in half the time. But an id that an event names may be wrong, so whoever
+        meets a document for the first time asks for its tenant too."""
+        if self._whose.has(tenant, name):
+            return UpdateOne({"_id": name}, {**update, "$setOnInsert": {"tn": tenant}}, upsert=True)
+        return UpdateOne({"_id": name, "tn": tenant}, update, upsert=True)
 
     async def documents(self, tenant: str, entries: Iterable[bytes], fields: Mapping[str, int] | None = None) -> list[Document]:
-        wanted = list(set(entries))
-        if not wanted:
-            return []
-        async with reaching():
-            found: list[Document] = await self.collections.entries.find({"_id": {"$in": wanted}, "tn": tenant}, fields).to_list(
-                None
-            )
-        return found
+        return await _of(self.collections.entries, tenant, set(entries), fields)
 
     async def journal(self, items: Sequence[Journaled]) -> None:
         """One document per event, at its first position: an event that is there already was pushed from there."""
@@ -179,7 +204,7 @@ class TimelineStore:
         generation = self.collections.generation
         await upsert(
             self.collections.marks,
-            [({"_id": f"{generation}/{lane}"}, {"$max": {"o": end}}) for lane, end in ends.items()],
+            [UpdateOne({"_id": f"{generation}/{lane}"}, {"$max": {"o": end}}, upsert=True) for lane, end in ends.items()],
         )
 
     # -- receipts up to a time ------------------------------------------------------------------------------------------
@@ -188,7 +213,7 @@ class TimelineStore:
         """Keep the mark, which readers lay over the entries below it; answer the newest entries that it is news for."""
         c = self.collections
         name = receipt_id(tenant, channel, account, party)
-        await upsert(c.receipts, [({"_id": name}, {"$max": {state: ms}})])
+        await upsert(c.receipts, [UpdateOne({"_id": name}, {"$max": {state: ms}}, upsert=True)])
         query = {"tn": tenant, "b.i": party, "b.dr": "out", "b.ch": channel, "b.ac": account, "b.ms": {"$lte": ms}}
         query |= {"k": {"$gt": NOWHERE}, f"st.{state}": {"$exists": False}}
         async with reaching():
@@ -207,7 +232,7 @@ class TimelineStore:
             update: dict[str, Any] = {"$max": highest}
             if belonged := [one for one in (customer, previous) if one]:
                 update["$addToSet"] = {"was": {"$each": belonged}}
-            updates.append(({"_id": identifier, "tn": tenant}, update))
+            updates.append(UpdateOne({"_id": identifier, "tn": tenant}, update, upsert=True))
         await upsert(self.collections.identities, updates)
 
     async def erased(self, tenant: str, identifiers: Iterable[str]) -> dict[str, int]:
@@ -234,29 +259,24 @@ class TimelineStore:
 
     # -- conversations --------------------------------------------------------------------------------------------------
 
-    async def conversations(self, tenant: str, updates: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        await upsert(self.collections.conversations, [({"_id": name, "tn": tenant}, update) for name, update in updates])
+    async def conversations(self, tenant: str, rows: Mapping[str, Row]) -> None:
+        await self._upsert(self.collections.conversations, tenant, [(name, row.update()) for name, row in rows.items()])
 
     async def listeners(self, tenant: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """By conversation: the subjects of the queues and agents that had to do with it."""
-        wanted = list(set(names))
-        if not wanted:
-            return {}
-        query = {"_id": {"$in": wanted}, "tn": tenant}
-        async with reaching():
-            found = await self.collections.conversations.find(query, {"qs": 1, "as": 1}).to_list(None)
+        found = await _of(self.collections.conversations, tenant, set(names), {"qs": 1, "as": 1})
         return {one["_id"]: (*(f"q:{q}" for q in one.get("qs", ())), *(f"a:{a}" for a in one.get("as", ()))) for one in found}
 
     # -- the rest of the picture ------------------------------------------------------------------------------------------
 
-    async def dead(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-        await upsert(self.collections.dead, updates)
+    async def dead(self, updates: Sequence[Update]) -> None:
+        await upsert(self.collections.dead, [UpdateOne(query, update, upsert=True) for query, update in updates])
 
-    async def channels(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-        await upsert(self.collections.channels, updates)
+    async def channels(self, updates: Sequence[Update]) -> None:
+        await upsert(self.collections.channels, [UpdateOne(query, update, upsert=True) for query, update in updates])
 
-    async def accounts(self, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-        await upsert(self.collections.accounts, updates)
+    async def accounts(self, updates: Sequence[Update]) -> None:
+        await upsert(self.collections.accounts, [UpdateOne(query, update, upsert=True) for query, update in updates])
 
     async def open_dead(self) -> int:
         since = datetime.now(UTC) - timedelta(days=DEAD_DAYS)
@@ -264,16 +284,28 @@ class TimelineStore:
             return await self.collections.dead.count_documents({"dec": {"$exists": False}, "at": {"$gt": since}}, limit=100_000)
 
 
+async def _of(
+    collection: Collection, tenant: str, ids: Several[bytes | str], fields: Mapping[str, int] | None = None
+) -> list[Document]:
+    """The tenant's documents with these ids, in one answer however many they are."""
+    if not ids:
+        return []
+    async with reaching():
+        rows = collection.find({"_id": {"$in": list(ids)}, "tn": tenant}, fields).batch_size(len(ids) + 1)
+        found: list[Document] = await rows.to_list(None)
+    return found
+
+
 def receipt_id(tenant: str, channel: str, account: str, party: str) -> str:
     return f"{tenant}/{channel}/{account}/{party}"
 
 
-async def upsert(collection: Collection, updates: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+async def upsert(collection: Collection, updates: Sequence[UpdateOne]) -> None:
     """Repeated for those that met another's insert of the same `_id`: a filter with more than `_id` is not retried by the
     server."""
     left = list(updates)
     for _attempt in range(10):
-        done = await bulk(collection, [UpdateOne(query, update, upsert=True) for query, update in left])
+        done = await bulk(collection, left)
         if not done.duplicates:
             return
         left = [left[place] for place in done.duplicates]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from services.common.cloudevents import Event
 from services.common.events import (
@@ -18,16 +17,18 @@ from services.common.events import (
     short,
 )
 from services.timeline.cases import due_ms, in_public
+from services.timeline.facets import Row
 from services.timeline.order import id_bytes, milliseconds, order_key, sequence
-from services.timeline.stores import TimelineStore
+from services.timeline.stores import TimelineStore, Update
 
 LARGEST_BODY = 1024 * 1024
-Update = tuple[Mapping[str, Any], Mapping[str, Any]]
+BESIDE = frozenset((IdentityMapped, DeadLettered, DeadDecided, ChannelDeclared, AccountDescribed, AccountHealth))
 
 
-async def write(store: TimelineStore, tenant: str, placed: Sequence[tuple[int, Event[Data]]]) -> None:
-    """Write what these events change beside entries. An erased identifier's entries are erased at once."""
-    data = [event.data for _, event in placed]
+async def write(store: TimelineStore, tenant: str, placed: Iterable[tuple[int, Event[Data]]]) -> None:
+    """Write what these events change beside entries and conversations. An erased identifier's entries are erased at once."""
+    found = [(at, event) for at, event in placed if type(event.data) in BESIDE]
+    data = [event.data for _, event in found]
     mapped = [one for one in data if isinstance(one, IdentityMapped)]
     if mapped:
         await store.map_identities(
@@ -36,17 +37,27 @@ async def write(store: TimelineStore, tenant: str, placed: Sequence[tuple[int, E
     for one in mapped:
         if one.erased:
             await store.erase(tenant, one.identifier, one.version)
-    await store.conversations(tenant, [state(one) for one in data if isinstance(one, ConversationEvent)])
     await store.dead([letter(tenant, one) for one in data if isinstance(one, DeadLettered | DeadDecided)])
-    await store.channels([channel(at, one.data) for at, one in placed if isinstance(one.data, ChannelDeclared)])
-    await store.accounts([update for at, one in placed if (update := account(at, one)) is not None])
+    await store.channels([channel(at, one.data) for at, one in found if isinstance(one.data, ChannelDeclared)])
+    await store.accounts([update for at, one in found if (update := account(at, one)) is not None])
 
 
-def state(event: ConversationEvent) -> tuple[str, Mapping[str, Any]]:
-    """The newest head is all there is to know. Queues and agents are kept in a set: whoever had it hears where it went."""
+def rows(events: Iterable[Data], spoken: Iterable[tuple[str, bytes, bytes]]) -> dict[str, Row]:
+    """By conversation: what these events say of it, and what of (conversation, key, entry) was said last."""
+    single = [(one.conversation_id, state(one)) for one in events if isinstance(one, ConversationEvent)]
+    single += [(name, Row({"last": {"v": key, "e": entry}, "act": key})) for name, key, entry in spoken]
+    found: dict[str, Row] = {}
+    for name, row in single:
+        known = found.get(name)
+        found[name] = known.merged(row) if known else row
+    return found
+
+
+def state(event: ConversationEvent) -> Row:
+    """The newest head is all there is to know."""
     head = event.head
     agent = head.assignee.agent if head.assignee else None
-    newest: dict[str, Any] = {
+    newest: dict[str, object] = {
         "v": event.seq,
         "at": milliseconds(event.at),
         "type": short(event.type),
@@ -62,19 +73,8 @@ def state(event: ConversationEvent) -> tuple[str, Mapping[str, Any]]:
     if (due := due_ms(head)) is not None:
         newest["due"] = due
     opened = order_key(milliseconds(head.opened_at), sequence(head.opened_at, 0), id_bytes(event.conversation_id))
-    agents = list(dict.fromkeys((*([agent] if agent else ()), *head.participants)))
-    return event.conversation_id, {
-        "$max": {"h": newest, "act": opened},
-        "$addToSet": {"qs": head.queue, "as": {"$each": agents}},
-    }
-
-
-def latest(spoken: Iterable[tuple[str, bytes, bytes]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Of (conversation, key, entry): what was said last, and when something last happened."""
-    best: dict[str, tuple[bytes, bytes]] = {}
-    for conversation, key, entry in spoken:
-        best[conversation] = max(best.get(conversation, (key, entry)), (key, entry))
-    return [(name, {"$max": {"last": {"v": key, "e": entry}, "act": key}}) for name, (key, entry) in best.items()]
+    agents = dict.fromkeys((*([agent] if agent else ()), *head.participants))
+    return Row({"h": newest, "act": opened}, (head.queue,), tuple(agents))
 
 
 def letter(tenant: str, data: DeadLettered | DeadDecided) -> Update:
@@ -112,13 +112,3 @@ def account(position: int, event: Event[Data]) -> Update | None:
             health = {"v": milliseconds(data.received_at), "state": data.state, "reason": data.reason}
             return query, {"$max": {"health": health}}
     return None
-
-
-def journaled(data: Data) -> Mapping[str, Any]:
-    """What the live feed must know of an event beyond its entries."""
-    match data:
-        case ConversationEvent():
-            return {"cv": data.conversation_id}
-        case IdentityMapped():
-            return {"i": data.identifier, "to": data.customer_id, "was": data.previous, "ver": data.version}
-    return {}

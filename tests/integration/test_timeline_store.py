@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.common.cloudevents import Event
 from services.common.events import (
     Data,
     MediaStored,
@@ -218,6 +219,32 @@ async def test_a_conversation_keeps_its_newest_head(mongo: Mongo, mongo_settings
     assert sorted(found["qs"]) == ["billing", "sales", "support"]
 
 
+@pytest.mark.parametrize("seed", [21, 22])
+async def test_conversations_are_the_same_whatever_the_order_doubles_and_batches(
+    mongo: Mongo, mongo_settings: CommonSettings, seed: int
+) -> None:
+    rng = random.Random(seed)
+    queues, agents = ("support", "sales", "billing"), ("lena", "tom", None)
+    events: list[Data] = [said(f"m{n}", "x", n, f"c{n % 3}") for n in range(30)]
+    events += [appended(f"v{n % 3}", f"m{n}", n, f"c{n % 3}") for n in range(30)]
+    for n in range(30):
+        stated = {"queue": rng.choice(queues), "agent": rng.choice(agents)}
+        events.append(changed(f"v{n % 3}", n, rng.choice(("opened", "queued", "closed")), n, with_head=stated))
+    found = []
+    for permutation in range(4):
+        generation, log = f"c{permutation}", Log(permutation * 1_000_000)
+        every = [*events, *rng.choices(events, k=20)]
+        rng.shuffle(every)
+        handle = projector(await started(mongo, generation), mongo_settings).handle
+        for batch in cut(rng, every):
+            await handle(log.add(batch, partition=permutation))
+        rows = await mongo.database("timeline")[f"conversations_{generation}"].find({}).to_list(None)
+        found.append(canonical([{**row, "qs": sorted(row["qs"]), "as": sorted(row["as"])} for row in rows]))
+
+    assert len(found[0]) == 3
+    assert found == [found[0]] * 4
+
+
 async def test_two_tenants_with_equal_ids_do_not_meet(mongo: Mongo, mongo_settings: CommonSettings) -> None:
     theirs = event(said("m1", "de otros"), tenant="other", id="x")
     reader = await projected(mongo, mongo_settings, said("m1", "nuestro"), theirs, mapped("ana", "c1"))
@@ -227,6 +254,49 @@ async def test_two_tenants_with_equal_ids_do_not_meet(mongo: Mongo, mongo_settin
     assert (await reader.entry("other", entry("m1", "other"))) is not None
     assert await reader.timeline("other", "c1") is None
     assert await reader.entry("acme", pending("o1")) is None
+
+
+@pytest.mark.parametrize("theirs_first", [False, True])
+async def test_an_event_that_names_another_tenants_documents_stops_the_projector_and_touches_nothing(
+    mongo: Mongo, mongo_settings: CommonSettings, theirs_first: bool
+) -> None:
+    """Ids hold their tenant, so only a bug can name another's: whoever came first, and whatever this process wrote before."""
+    ours: list[Event[Data] | Data] = [said("m1", "nuestro"), changed("v1", 1), appended("v1", "m1")]
+    wrong: list[Event[Data] | Data] = [
+        event(appended("v1", "m1", after=9), tenant="other"),
+        event(changed("v1", 9, "closed"), tenant="other"),
+    ]
+    handle, log = projector(await started(mongo), mongo_settings).handle, Log()
+    tenant, first, second = ("other", wrong, ours) if theirs_first else ("acme", ours, wrong)
+    for one in first:
+        await handle(log.add([one]))
+    before = await _of_tenant(mongo, tenant)
+    for one in second:
+        with pytest.raises(RuntimeError, match="another tenant"):
+            await handle(log.add([one]))
+
+    assert await _of_tenant(mongo, tenant) == before
+    assert "nuestro" not in repr(await _of_tenant(mongo, "other"))
+
+
+async def _of_tenant(mongo: Mongo, tenant: str) -> list[Any]:
+    timeline = mongo.database("timeline")
+    names = ("entries_a", "conversations_a", "journal")
+    return [await timeline[name].find({"tn": tenant}).sort("_id", 1).to_list(None) for name in names]
+
+
+async def test_what_was_written_before_is_found_without_planning(mongo: Mongo, mongo_settings: CommonSettings) -> None:
+    handle, log = projector(await started(mongo), mongo_settings).handle, Log()
+    await handle(log.add([said("m1", "x"), said("m2", "x"), changed("v1", 1), appended("v1", "m1")]))
+    timeline = mongo.database("timeline")
+    await timeline.command("profile", 2)
+    await handle(log.add([appended("v1", "m2"), fact(MessageRead, "m1", 9)]))
+    await timeline.command("profile", 0)
+    updates = await timeline["system.profile"].find({"op": "update"}).to_list(None)
+    names = sorted(one["ns"].rpartition(".")[2] for one in updates)
+
+    assert names == ["conversations_a", "entries_a", "entries_a", *["marks"] * 2]
+    assert {one["planSummary"] for one in updates} == {"IDHACK"}
 
 
 async def test_how_long_the_journal_is_kept_can_be_set_anew(mongo: Mongo) -> None:
