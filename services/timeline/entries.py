@@ -88,7 +88,7 @@ class Watermark:
     ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Projected:
     """What one event does. `shown` are the entries whose readers should hear of it, in the order in which they should."""
 
@@ -97,7 +97,7 @@ class Projected:
     watermark: Watermark | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Told:
     """A fact with what all its facets need."""
 

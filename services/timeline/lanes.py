@@ -90,28 +90,28 @@ class Lanes:
 
     async def of(self, records: Iterable[Record]) -> dict[Partition, int]:
         """The lane of each partition that these records come from."""
-        by: dict[Partition, list[Print]] = {}
+        by: dict[Partition, list[Record]] = {}
         for record in records:
             assert record.partition is not None
-            by.setdefault((record.topic, record.partition), []).append(print_of(record))
+            by.setdefault((record.topic, record.partition), []).append(record)
         found: dict[Partition, int] = {}
-        for partition, prints in by.items():
-            prints.sort(key=lambda one: one.offset)
-            found[partition] = (await self._lane(partition, prints)).number
+        for partition, own in by.items():
+            own.sort(key=lambda one: one.offset)
+            found[partition] = (await self._lane(partition, own)).number
         return found
 
-    async def _lane(self, partition: Partition, prints: Sequence[Print]) -> Lane:
+    async def _lane(self, partition: Partition, records: Sequence[Record]) -> Lane:
         """Forward in the lane in hand nothing needs to be asked; whoever goes back is looked at."""
         lane = self._known.get(partition)
-        if lane is None or not await self._goes_on(lane, prints):
+        if lane is None or not await self._goes_on(lane, records):
             lane = await self._newest(partition)
-        if lane is None or not await self._goes_on(lane, prints):
-            lane = await self._made(partition, prints[0])
-        self._known[partition] = replace(lane, end=max(lane.end, prints[-1].offset + 1))
+        if lane is None or not await self._goes_on(lane, records):
+            lane = await self._made(partition, print_of(records[0]))
+        self._known[partition] = replace(lane, end=max(lane.end, records[-1].offset + 1))
         return lane
 
-    async def _goes_on(self, lane: Lane, prints: Sequence[Print]) -> bool:
-        return prints[0].offset >= lane.end or await self._belongs(lane, prints)
+    async def _goes_on(self, lane: Lane, records: Sequence[Record]) -> bool:
+        return records[0].offset >= lane.end or await self._belongs(lane, [print_of(one) for one in records])
 
     async def _belongs(self, lane: Lane, prints: Sequence[Print]) -> bool:
         low, high = position(lane.number, prints[0].offset), position(lane.number, prints[-1].offset)

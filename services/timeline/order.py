@@ -29,7 +29,8 @@ class NotACursor(ValueError):
 def microseconds(at: datetime) -> int:
     """Exact, unlike `timestamp()`, whose float has no room for microseconds and the place beside them. A time without zone
     is UTC, as everywhere on the wire."""
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH) // timedelta(microseconds=1)
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def milliseconds(at: datetime) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -75,6 +75,11 @@ def test_a_sequence_orders_places_within_a_microsecond() -> None:
     assert sequence(now, 0) < sequence(now, 1) < sequence(now + timedelta(microseconds=1), 0)
     assert microseconds(now) % 1_000_000 == 123456
     assert milliseconds(datetime(1969, 1, 1, tzinfo=UTC)) == 0
+
+
+@given(st.datetimes(timezones=st.sampled_from((UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=3))))))
+def test_microseconds_are_exact(at: datetime) -> None:
+    assert microseconds(at) == (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def test_a_time_without_zone_is_utc() -> None:
