@@ -26,6 +26,11 @@ class IngestSettings(CommonSettings):
     channels_dir: Path | None = Field(None, description="Folder with declarative channels, one YAML file each")
     media_dir: Path = Field(Path("/var/lib/hilo/media"), description="Where media copies are kept, by content hash")
 
+    kafka_linger_ms: int = Field(
+        10,
+        description="How long a record waits for company before it is sent: the doors' records come one by one, and share what a "
+        "request to the broker costs",
+    )
     kafka_publish_timeout_s: float = Field(
         4, description="After so long without acknowledgement the broker counts as away; the strictest provider waits 5 s"
     )
