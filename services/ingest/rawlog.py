@@ -124,7 +124,7 @@ def came(raw: Raw, secrets: Collection[str]) -> dict[str, Any]:
     everything = "\n".join((*headers.values(), *query.values(), url))  # nearly always without any secret: looked at once
     if found := [secret for secret in secrets if secret in everything]:
         headers, query = _masked(headers, found), _masked(query, found)
-        url = f"{url.partition('?')[0]}?{urlencode(query, safe='*')}"
+        url = f"{url.partition('?')[0]}?{urlencode(query, safe='*')}" if query else url
         url = MASK if any(secret in url for secret in found) else url
     if not SECRET_HEADERS.isdisjoint(headers):
         headers |= dict.fromkeys(SECRET_HEADERS & headers.keys(), MASK)
@@ -132,8 +132,10 @@ def came(raw: Raw, secrets: Collection[str]) -> dict[str, Any]:
     return {**how, "received_at": raw.received_at.isoformat()}
 
 
-def _masked(values: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    return {name: MASK if any(one in value for one in secrets) else value for name, value in values.items()}
+def _masked(values: dict[str, str], secrets: Collection[str]) -> dict[str, str]:
+    for secret in secrets:
+        values = {name: MASK if secret in value else value for name, value in values.items()}
+    return values
 
 
 def plain(text: str, limit: int) -> str:

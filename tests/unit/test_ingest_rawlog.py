@@ -45,6 +45,13 @@ def test_no_secret_stands_in_a_header_whatever_is_around_it(before: str, after: 
     assert not [value for _, value in record.headers if secret.encode() in value]
 
 
+def test_an_address_without_a_secret_stays_as_it_came_when_a_header_holds_one() -> None:
+    raw = Raw(b"", {"x-token": "key-of-the-api"}, url="https://x.example/webhooks/pigeon/main", received_at=NOW)
+    back = written(raw).raw
+
+    assert (back.url, back.headers) == (raw.url, {"x-token": "***"})
+
+
 def test_credentials_are_masked_by_name_and_signatures_are_kept() -> None:
     names = ["authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key"]
     raw = Raw(b"", {**dict.fromkeys(names, "Bearer x"), "x-pigeon-signature": "abc"}, received_at=NOW)
