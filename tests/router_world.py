@@ -1,5 +1,6 @@
-"""A small world around the router's real protocol: three legs, an identity history of merges and splits, messages with
-duplicates, workers that crash, zombies, a mapper, closes, answers, sweepers. `World(seed, bugs).go()` raises Violation."""
+"""A small world around the router's real protocol: three legs on one to three partitions, an identity history of merges and
+splits, messages with duplicates, workers that crash, zombies, a mapper, closes, answers, sweepers. `World(seed, bugs).go()`
+raises Violation."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from tests.router_memory import MemoryStore
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LEGS = ("a", "b", "c")
+PARTITIONS = (LEGS, LEGS, LEGS, ("ab", "c"), ("abc",))  # which legs share one, and with it a worker and its batches
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -141,7 +143,7 @@ class World:
         self.applied: dict[str, int] = {}
         self.appended: dict[str, int] = {}
         self.late: set[str] = set()
-        self.committed: dict[str, int] = {}
+        self.committed: dict[int | str, int] = {}  # by partition; and of the map
         self.marked: set[str] = set()
         self.closed_with: set[str] = set()
         self.answered: set[str] = set()
@@ -193,16 +195,23 @@ class World:
                 self.log[leg] += [one, one] if rng.random() < 0.3 else [one]
             if rng.random() < 0.3:
                 self.log[leg].append(rng.choice(self.log[leg]))
+        self.partitions = [self.mixed(legs) for legs in rng.choice(PARTITIONS)]
+
+    def mixed(self, legs: str) -> list[Input]:
+        """A partition's log: its legs' messages in any order, those of a leg in theirs."""
+        left = {leg: list(self.log[leg]) for leg in legs}
+        places = [leg for leg in legs for _ in left[leg]]
+        return [left[leg].pop(0) for leg in self.rng.sample(places, len(places))]
 
     def names(self, leg: str) -> set[str]:
         return {one.id for one in self.log[leg]}
 
     def cast(self) -> None:
         rng, add = self.rng, self.scheduler.add
-        for leg in LEGS:
-            add(lambda leg=leg: self.worker(leg), 2)  # type: ignore[misc]
+        for partition in range(len(self.partitions)):
+            add(lambda partition=partition: self.worker(partition), 2)  # type: ignore[misc]
             if rng.random() < 0.35:
-                add(lambda leg=leg: self.worker(leg), 1)  # type: ignore[misc]  # a zombie on the same partition
+                add(lambda partition=partition: self.worker(partition), 1)  # type: ignore[misc]  # a zombie beside it
         add(self.mapper, 2)
         if rng.random() < 0.4:
             add(self.mapper, 1)
@@ -219,23 +228,23 @@ class World:
 
     # -- actors
 
-    async def worker(self, leg: str) -> None:
-        log, placer = self.log[leg], Placer(self.driver())
-        at = self.committed.get(leg, 0)
+    async def worker(self, partition: int) -> None:
+        log, placer = self.partitions[partition], Placer(self.driver())
+        at = self.committed.get(partition, 0)
         while at < len(log):
             batch = log[at : at + self.rng.choice((1, 1, 2))]
             if "commit_first" in self.bugs:
-                await self.commit(leg, at + len(batch))
+                await self.commit(partition, at + len(batch))
             await self.consume(placer, batch)
             at += len(batch)
             if self.rng.random() < 0.6:
                 await self.scheduler.pause()
-                self.committed[leg] = at  # a zombie may also set it back: redelivery
-        await self.commit(leg, at)
+                self.committed[partition] = at  # a zombie may also set it back: redelivery
+        await self.commit(partition, at)
 
-    async def commit(self, leg: str, at: int) -> None:
+    async def commit(self, partition: int, at: int) -> None:
         await self.scheduler.pause()
-        self.committed[leg] = max(at, self.committed.get(leg, 0))
+        self.committed[partition] = max(at, self.committed.get(partition, 0))
 
     async def consume(self, placer: Placer, batch: Sequence[Input]) -> None:
         if "marker_first" in self.bugs:  # naive: ids are remembered elsewhere, before the effect

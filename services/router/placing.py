@@ -1,7 +1,9 @@
-"""Puts a batch of inputs where they belong: one batched read, one compare-and-set per conversation for all its messages.
+"""Puts a batch of inputs where they belong: one compare-and-set per conversation for all its messages, and one batched read
+for the conversations that this process has not written lately.
 
-Rounds: read the holders, apply what can be applied, do one step for the legs that cannot yet (open, move on from a closed
-conversation, put right by a newer map), and again until nothing waits. Inputs of a leg keep their order.
+Rounds: find the holders, apply what can be applied, do one step for the legs that cannot yet (open, move on from a closed
+conversation, put right by a newer map), and again until nothing waits. Inputs of a leg keep their order. What is only as this
+process last wrote it may be compared and set, no more: where that is lost, or there is nothing to set, the next round reads.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class _Batch:
         self._touched: dict[str, Conversation] = {}
         self._opened: dict[str, Conversation] = {}  # by this batch, and not changed since
         self._learned: dict[str, int] = {}
+        self._recalled: Mapping[str, Conversation] = {}  # in this round: not read, but as we last wrote them
 
     async def run(self) -> list[Placed]:
         while self._queues:
@@ -78,7 +81,7 @@ class _Batch:
     # -- who holds the legs
 
     async def _holders(self) -> dict[str, Conversation]:
-        """The holder of every waiting leg, as just read; legs that were opened with their inputs are not among them."""
+        """The holder of every waiting leg; legs that were opened with their inputs are not among them."""
         holders = await self._remembered()
         missing = [leg for leg in self._queues if leg not in holders]
         if missing:
@@ -92,7 +95,9 @@ class _Batch:
 
     async def _remembered(self) -> dict[str, Conversation]:
         wanted = {leg: self._placer.places[leg] for leg in self._queues if leg in self._placer.places}
-        found = await self._store.read(set(wanted.values())) if wanted else {}
+        self._recalled = self._driver.newest.of(wanted.values())
+        unknown = set(wanted.values()) - self._recalled.keys()
+        found = {**self._recalled, **(await self._store.read(unknown) if unknown else {})}
         return {leg: found[c] for leg, c in wanted.items() if c in found and _holds(found[c], leg)}
 
     def _ready(self, missing: Sequence[str], hints: Mapping[str, Hint]) -> list[str]:
@@ -142,10 +147,11 @@ class _Batch:
 
     async def _round(self, holders: dict[str, Conversation]) -> None:
         """All that can be applied in one compare-and-set per conversation; where nothing can, one step for each leg."""
+        fresh = {c.id: c for c in sorted(holders.values(), key=lambda c: c.v)}  # they may have been read one after the other
         by_conversation: dict[str, list[str]] = defaultdict(list)
         for leg, c in holders.items():
-            by_conversation[c.id].append(leg)
-        fresh = {c.id: c for c in holders.values()}
+            if _holds(fresh[c.id], leg):  # else it has left meanwhile: the next round goes after it
+                by_conversation[c.id].append(leg)
         changes: list[tuple[Conversation, Change]] = []
         applied: list[dict[str, list[tuple[int, str]]]] = []
         steps: list[tuple[Conversation, str]] = []
@@ -154,6 +160,8 @@ class _Batch:
             if change.after is not fresh[key]:
                 changes.append((fresh[key], change))
                 applied.append(done)
+            elif key in self._recalled:
+                self._driver.newest.forget(key)
             else:
                 self._done(fresh[key], done)
                 steps += [(fresh[key], leg) for leg in legs if leg in self._queues]

@@ -12,6 +12,7 @@ from typing import Protocol
 from services.common import metrics
 from services.router import conversations as decide
 from services.router.conversations import Attach, Go, Held, Meet, Open, Opening, Split, Walk, Write
+from services.router.newest import Newest
 from services.router.outputs import Change, committed
 from services.router.state import Conversation, LegRecord, OutboxItem, milliseconds
 from services.router.stores import ConversationStore, Hint, Known
@@ -58,24 +59,29 @@ class Conversations:
     ) -> None:
         """`desk` works over this driver itself: whoever wires them gives NoDesk and sets the real one then."""
         self.store, self._outbox, self.desk, self._arm, self.opening_of, self.now = store, outbox, desk, arm, opening_of, clock
+        self.newest = Newest()
 
     # -- one change
 
     async def change(self, before: Conversation, change: Change) -> Conversation | None:
         """The conversation as written, or None: read again and decide again."""
         after = committed(change, self.now())
-        if await self.store.cas(before, after):
-            return after
-        metrics.CAS_LOST.labels("conversations").inc()
-        return None
+        return self._wrote(after, done=await self.store.cas(before, after))
 
     async def change_many(self, changes: Sequence[tuple[Conversation, Change]]) -> list[Conversation | None]:
         """Independent changes of different conversations, together."""
         now = self.now()
         pairs = [(before, committed(change, now)) for before, change in changes]
         written = await self.store.cas_many(pairs) if pairs else []
-        metrics.CAS_LOST.labels("conversations").inc(written.count(False))
-        return [after if done else None for (_, after), done in zip(pairs, written, strict=True)]
+        return [self._wrote(after, done=done) for (_, after), done in zip(pairs, written, strict=True)]
+
+    def _wrote(self, after: Conversation, *, done: bool) -> Conversation | None:
+        if done:
+            self.newest.wrote(after)
+            return after
+        metrics.CAS_LOST.labels("conversations").inc()
+        self.newest.forget(after.id)
+        return None
 
     async def find(self, conversation: str) -> Conversation | None:
         return (await self.store.read((conversation,))).get(conversation)
@@ -328,3 +334,4 @@ class Conversations:
     async def _publish(self, c: Conversation) -> None:
         await self._outbox.send(c.id, c.out)
         await self.store.pull_out(c.id, c.out[-1].n)
+        self.newest.published(c)

@@ -36,13 +36,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def milliseconds(at: datetime) -> datetime:
-    """The time as BSON keeps it."""
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+    """The time as BSON keeps it, in UTC: with a zone of another kind every comparison would ask it for its offset."""
+    at = at.astimezone(UTC)
+    over = at.microsecond % 1000
+    return at - timedelta(microseconds=over) if over else at
 
 
 def stamp(at: datetime) -> int:
     """Milliseconds since 1970 in 6 bytes: what orders the inputs of a leg. Times outside are moved to the nearest end."""
-    return min(max((at - _EPOCH) // timedelta(milliseconds=1), 0), 2**48 - 1)
+    since = at - _EPOCH
+    return min(max(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000, 0), 2**48 - 1)
 
 
 @dataclass(frozen=True, slots=True)

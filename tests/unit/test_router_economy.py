@@ -42,15 +42,39 @@ async def test_a_conversation_is_opened_told_once_and_settled_in_one_write() -> 
     assert store.writes == 4, "the hint, the map, the conversation, and that nothing is left to do"
 
 
-async def test_a_known_leg_costs_one_read_and_one_write() -> None:
+async def test_what_we_wrote_last_is_not_read_before_it_is_written_again() -> None:
     store, told, driver = world()
     placer = Placer(driver)
     await placer.place([message("a", 0, "ana", 1)])
     store.reads = store.writes = 0
     await placer.place([message("a", 1, "ana", 1), message("a", 2, "ana", 1)])
 
-    assert (store.reads, store.writes) == (1, 1)
+    assert (store.reads, store.writes) == (0, 1)
     assert len(told.items) == 1
+
+
+async def test_a_known_leg_of_a_conversation_that_others_changed_costs_a_lost_write_a_read_and_a_write() -> None:
+    store, _, driver = world()
+    placer = Placer(driver)
+    await placer.place([message("a", 0, "ana", 1)])
+    (c,) = store.conversations.values()
+    assert store.compare_and_set(c, c.but(v=c.v + 1, queue="sales"))
+    store.reads = store.writes = 0
+    await placer.place([message("a", 1, "ana", 1)])
+
+    assert (store.reads, store.writes, store.lost) == (1, 2, 1)
+    assert [(one.queue, one.legs[0].last_id) for one in store.conversations.values()] == [("sales", "a1")]
+
+
+async def test_where_there_is_nothing_to_write_the_answer_is_of_what_is_there() -> None:
+    store, _, driver = world()
+    placer = Placer(driver)
+    await placer.place([message("a", 0, "ana", 1)])
+    (c,) = store.conversations.values()
+    assert store.compare_and_set(c, c.but(v=c.v + 1, seq=7))
+    (again,) = await placer.place([message("a", 0, "ana", 1)])
+
+    assert (again.effect, again.conversation.seq) == ("duplicate", 7)
 
 
 async def test_a_map_record_that_says_what_the_conversation_says_changes_nothing() -> None:

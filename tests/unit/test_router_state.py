@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.router.conversations import destination, first_id, survivor
-from services.router.state import Conversation, Seen, stamp
+from services.router.newest import Newest
+from services.router.state import Conversation, Seen, milliseconds, stamp
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 INPUTS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 30)), max_size=120)
@@ -49,6 +50,19 @@ def test_a_clock_far_off_neither_breaks_the_packing_nor_hides_what_comes_after()
     assert stamp(datetime(1900, 1, 1, tzinfo=UTC)) == 0
 
 
+ZONES = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(timezone)
+TIMES = st.datetimes(datetime(1900, 1, 1), datetime(9000, 1, 1), timezones=ZONES)  # their zones are drawn
+
+
+@given(TIMES)
+def test_a_time_is_kept_as_the_store_keeps_it_and_stamped_by_its_milliseconds(at: datetime) -> None:
+    kept, begin = milliseconds(at), datetime(1970, 1, 1, tzinfo=UTC)
+
+    assert kept == at - timedelta(microseconds=at.astimezone(UTC).microsecond % 1000)
+    assert kept.tzinfo is UTC
+    assert stamp(at) == stamp(kept) == max((at - begin) // timedelta(milliseconds=1), 0)
+
+
 def conversation(name: str, age_s: int) -> Conversation:
     return Conversation(name, "acme", "leg", NOW - timedelta(seconds=age_s))
 
@@ -66,3 +80,23 @@ def test_a_leg_never_goes_back_where_it_leaves() -> None:
     assert destination("leg", 2, [old, conversation("b", 5)]) == "a"
     assert destination("leg", 2, [old], source="a") == first_id("leg", 2)
     assert destination("leg", 2, []) == first_id("leg", 2)
+
+
+def test_of_what_was_written_the_newest_is_kept_while_it_is_open_and_without_what_was_published() -> None:
+    newest, one, two = Newest(most=2), conversation("a", 1), conversation("b", 1)
+    newest.wrote(one)
+    newest.wrote(two)
+    newest.wrote(one.but(v=1, out=("said",)))
+    newest.published(one.but(v=0, out=("said before",)))
+
+    assert newest.of(("a", "b", "c")) == {"a": one.but(v=1, out=("said",)), "b": two}
+
+    newest.published(one.but(v=1, out=("said",)))
+    newest.wrote(conversation("c", 1))
+
+    assert newest.of(("a", "b")) == {"a": one.but(v=1)}, "the one that was written longest ago makes room"
+
+    newest.wrote(one.but(v=2, state="closed"))
+    newest.forget("c")
+
+    assert newest.of(("a", "c")) == {}
