@@ -19,6 +19,7 @@ from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.events import Event
 from faust.sensors.monitor import Monitor
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -92,17 +93,31 @@ class _PatientConsumer(driver.Consumer):
         return _PatientThread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _FastConsumer(_PatientConsumer):
-    """Hands a record on directly where that cannot block. Faust's own loop makes and cancels four tasks for each."""
+class _FastThread(_PatientThread):
+    """Its loop is asked directly for records. Faust's queue of methods makes and cancels three tasks for each of its workers."""
+
+    async def getmany(self, active_partitions: Any, timeout: float) -> Any:
+        consumer = self._ensure_consumer()
+        most = consumer._max_poll_records
+        fetching = self._fetch_records(consumer, active_partitions, timeout=timeout, max_records=most)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(fetching, self.thread_loop))
+
+
+class _FastConsumer(driver.Consumer):
+    """Hands a record on directly where that cannot block. Faust's own loop makes and cancels four tasks for each, and looks up
+    a dozen settings."""
+
+    def _new_consumer_thread(self) -> Any:
+        return _FastThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         stopped, fetcher_stopped = self._stopped.is_set, fetcher._stopped.is_set
         try:
             while not (stopped() or fetcher_stopped()):
-                fetched = self.getmany(timeout=1.0)
-                await self.sleep(0)
-                if not self.should_stop:
-                    await self._hand_on(fetched)
+                records, active = await self._wait_next_records(timeout=1.0)
+                await asyncio.sleep(0)
+                if records and not self.should_stop:
+                    await self._hand_on(records, active)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:
                 raise
@@ -115,29 +130,43 @@ class _FastConsumer(_PatientConsumer):
         finally:
             fetcher.set_shutdown()
 
-    async def _hand_on(self, fetched: Any) -> None:
+    async def _hand_on(self, records: Any, active: Any) -> None:
+        """What was fetched before partitions change hands is dropped: it comes again."""
         app: Any = self.app
-        callback, read = self.callback, self._read_offset
-        channels, flow = app.topics._tp_index, app.flow_control
-        turn = 0
-        async for partition, message in fetched:
-            turn += 1
+        if not self.flow_active:
+            await self._seek_back()
+            return
+        generation, read, processors = app.consumer_generation_id, self._read_offset, app.topics._tp_index
+        flows, suspended, suspending = app.flow_control.is_active, self.suspend_flow.is_set, self.suspend_flow.wait
+        wanted = [partition for partition in records if partition in active or partition in self._buffered_partitions]
+        for turn, (partition, record) in enumerate(((one, record) for one in wanted for record in records[one]), 1):
             if turn % 200 == 0:
                 await asyncio.sleep(0)
+            if not self.flow_active or app.consumer_generation_id != generation:
+                return
             before = read[partition]
-            if before is not None and message.offset < before:
+            if before is not None and record.offset < before:
                 continue
-            if before and message.offset - before > 1 and app.topics.acks_enabled_for(message.topic):
-                await self._add_gap(partition, before + 1, message.offset)
+            if before and record.offset - before > 1 and app.topics.acks_enabled_for(record.topic):
+                await self._add_gap(partition, before + 1, record.offset)
             if self._commit_every is not None and self._n_acked >= self._commit_every:
                 self._n_acked = 0
                 await self.commit()
-            room = all(not channel.queue.full() for channel in channels[partition])
-            if room and flow.is_active() and not self.suspend_flow.is_set():
-                await callback(message)
-            else:
-                await self.wait_first(callback(message), self.suspend_flow.wait())
-            read[partition] = message.offset
+            (processor,) = processors[partition]
+            queue, message = processor.queue, self._to_message(partition, record)
+            if queue.qsize() < queue.pressure_high_size and flows() and not suspended():
+                message.incref()
+                queue.force_put_nowait(Event(app, message.key, message.value, None, message))
+            else:  # Faust's own way stops fetching from what fills up, and waits where it must
+                await self.wait_first(self.callback(message), suspending())
+            read[partition] = record.offset
+
+    async def _seek_back(self) -> None:
+        """As Faust does: if the group is not ready for that, it seeks once the partitions are assigned."""
+        try:
+            await self.perform_seek()
+        except Exception as error:
+            log().warning("seek_failed", exc_type=type(error).__name__)
 
 
 class _FastTransport(driver.Transport):
@@ -165,7 +194,7 @@ class _StockApp(faust.App):
 async def batches(stream: Any, most: int) -> AsyncIterator[list[Any]]:
     """What waits for a processor, at most so much of it: the first by Faust's own iterator, the rest straight from its queue.
     A batch is acknowledged when the next is asked for, and never when the body raised."""
-    app, queue, track = stream.app, stream.channel.queue, stream._on_message_in
+    app, queue = stream.app, stream.channel.queue
     stream.enable_acks = False
     async for first in stream.events():
         batch, generation, unacked = [first], app.consumer_generation_id, app.consumer._unacked_messages
@@ -177,11 +206,10 @@ async def batches(stream: Any, most: int) -> AsyncIterator[list[Any]]:
             if not message.tracked:
                 message.tracked = True
                 unacked.add(message)
-                track(message.tp, message.offset, message)
             batch.append(event)
         yield batch
         for event in batch:
-            event.ack()
+            app.consumer.ack(event.message)
 
 
 # -- our streams ----------------------------------------------------------------------------------------------------------
@@ -310,9 +338,9 @@ class Streams:
                 except BaseException as error:
                     self._on_bug(error)
                     raise
-                metrics.CONSUMED.labels(self.group, topic.name).inc(len(batch))
-                for message in (event.message for event in batch):
-                    self._handled[topic, message.partition] = (message.offset + 1, message.timestamp or time.time())
+                metrics.child(metrics.CONSUMED, self.group, topic.name).inc(len(batch))
+                for partition, last in {event.message.partition: event.message for event in batch}.items():
+                    self._handled[topic, partition] = (last.offset + 1, last.timestamp or time.time())
 
         return process
 
@@ -321,7 +349,7 @@ class Streams:
         wait = self._backoff[0]
         while True:
             try:
-                with metrics.BATCH_SECONDS.labels(self.group).time():
+                with metrics.child(metrics.BATCH_SECONDS, self.group).time():
                     await self._once(records, handle)
                 self._set_away(None)
                 return
@@ -349,9 +377,8 @@ class Streams:
 
 
 def _record(topic: Topic, message: Any) -> Record:
-    headers = message.headers.items() if isinstance(message.headers, Mapping) else message.headers or ()
     stamp = None if message.timestamp is None else int(message.timestamp * 1000)
-    return Record(topic.name, message.key, message.value, list(headers), message.partition, message.offset, stamp)
+    return Record(topic.name, message.key, message.value, message.headers or (), message.partition, message.offset, stamp)
 
 
 def _credentials(settings: CommonSettings) -> Any:

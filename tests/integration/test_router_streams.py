@@ -3,6 +3,7 @@ And what Faust does without the guard, so that we notice when we may drop it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,28 @@ async def test_every_record_comes_as_it_was_and_in_order_and_a_second_process_go
     await two.stop()
 
     assert second.values == [777]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+async def test_what_has_no_room_in_memory_waits_and_comes_in_order(
+    settings: CommonSettings, publisher: Publisher, fast: bool
+) -> None:
+    seen, go_on = Seen(), asyncio.Event()
+
+    async def handle(batch: Sequence[Record]) -> None:
+        await go_on.wait()
+        await seen(batch)
+
+    sent = records(400)
+    placed = await publisher.publish(sent)
+    one = made(settings, publisher, handle, fast=fast, buffer=16)
+    await one.start()
+    await until(lambda: one._app.consumer._buffered_partitions, what="fetching was stopped")
+    go_on.set()
+    await until(lambda: len(seen.values) == len(sent))
+    await one.stop()
+
+    assert [(r.value, r.offset) for r in seen.records] == [(r.value, p.offset) for r, p in zip(sent, placed, strict=True)]
 
 
 async def test_a_store_that_is_away_holds_the_partition_and_readiness_says_so(
