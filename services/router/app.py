@@ -76,7 +76,7 @@ def desk_clock() -> Clock:
 
 def build(settings: RouterSettings) -> Process:
     sealing = vault.vault(settings)
-    mongo, publisher, readiness = Mongo(settings), Publisher(settings), web.Readiness()
+    mongo, publisher, readiness = Mongo(settings, retried=False), Publisher(settings), web.Readiness()
     keyring = Keyring(mongo, sealing)
     store, agents = MongoConversationStore(mongo), MongoAgentStore(mongo)
     book = QueueBook(agents, keyring).usual(QueueTimes(answer_s=settings.answer_within_s))

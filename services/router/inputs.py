@@ -14,6 +14,8 @@ from services.router.directory import Directory
 from services.router.people import Parties
 from services.router.state import Conversation, LegRecord, milliseconds, stamp
 
+UNKNOWN = LegRecord(key="", party="", channel="", account="")
+
 
 def party_of(data: Fact) -> Identifier | None:
     """The customer's side of what happened, as the provider tells it."""
@@ -62,7 +64,7 @@ def _input(
         return None
     visibility = data.visibility or directory.visibility(event.channel, data.leg)
     at = milliseconds(data.at or data.received_at)
-    leg = LegRecord(
+    leg = UNKNOWN.but(
         key=leg_key(event.tenant, event.channel, event.account, who.key, visibility, data.thread),
         party=who.key,
         channel=event.channel,
