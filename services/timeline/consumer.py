@@ -120,11 +120,11 @@ class Projector:
         named = {entry for one in batch for entry in (*one.projected.shown, *shown.more.get(one.position, ()))}
         wanted = {entry for one in named for entry in shown.instead.get(one, (one,))}
         alone = fresh & wanted - {entry for entries in shown.instead.values() for entry in entries}
-        known = {entry: place for entry in alone if (place := place_of(changes[entry].whole()))}
+        known = {entry: place for entry in alone if (place := place_of(changes[entry].facets))}
         shown.places = known | await self._places(tenant, wanted - known.keys())
         if await self._erase(tenant, shown.places):
             shown.places = await self._places(tenant, wanted)
-        rows = surroundings.rows((one.event.data for one in batch), _spoken(shown.places))
+        rows = surroundings.conversations((one.event.data for one in batch), _spoken(shown.places))
         await self._store.conversations(tenant, rows)
         return await self._journaled(tenant, batch, shown)
 

@@ -30,9 +30,18 @@ class Change:
         """Whether it brings the entry into being: then an insert is tried first, which is twice as fast."""
         return "b" in self.highest
 
-    def whole(self) -> Mapping[str, Value]:
-        """All of the entry, by path, where nothing else is known of it."""
+    @property
+    def facets(self) -> Mapping[str, Value]:
+        """By path: all of the entry, where nothing else is known of it."""
         return {**self.highest, **self.lowest}
+
+    def update(self) -> Mapping[str, Mapping[str, Value]]:
+        """MongoDB refuses empty operators."""
+        return {name: values for name, values in (("$max", self.highest), ("$min", self.lowest)) if values}
+
+    def whole(self) -> dict[str, object] | None:
+        """What the upsert would insert; None for what only adds to an entry."""
+        return nested(self.facets) if self.new else None
 
 
 def rank_of(value: Value) -> int | bytes:
@@ -81,47 +90,36 @@ def folded(changes: Iterable[Change]) -> dict[bytes, Change]:
     return by
 
 
-def operators(change: Change) -> dict[str, dict[str, Value]]:
-    """The update's operators; MongoDB refuses empty ones."""
-    both = {"$max": dict(change.highest), "$min": dict(change.lowest)}
-    return {name: values for name, values in both.items() if values}
-
-
-def document(tenant: str, change: Change) -> dict[str, object]:
-    """What the upsert would insert."""
-    made: dict[str, object] = {"_id": change.entry, "tn": tenant}
-    for values in (change.highest, change.lowest):
-        for path, value in values.items():
-            *parents, leaf = path.split(".")
-            at = made
-            for parent in parents:
-                at = at.setdefault(parent, {})  # type: ignore[assignment]  # only documents have children
-            at[leaf] = value
+def nested(facets: Mapping[str, Value]) -> dict[str, object]:
+    """Paths as documents within documents."""
+    made: dict[str, object] = {}
+    for path, value in facets.items():
+        *parents, leaf = path.split(".")
+        at = made
+        for parent in parents:
+            at = at.setdefault(parent, {})  # type: ignore[assignment]  # only documents have children
+        at[leaf] = value
     return made
 
 
 @dataclass(slots=True)
 class Row:
-    """What is new of a conversation. Queues and agents are kept in a set: whoever had it hears where it went."""
+    """What is new of a conversation or an identifier: facets, and what is added to its sets."""
 
     highest: Mapping[str, Value]
-    queues: tuple[str, ...] = ()
-    agents: tuple[str, ...] = ()
-
-    @property
-    def stated(self) -> bool:
-        """Whether there is a head, not only something that was said."""
-        return "h" in self.highest
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def merged(self, other: Row) -> Row:
-        return Row(
-            highest_of(self.highest, other.highest),
-            tuple(dict.fromkeys((*self.queues, *other.queues))),
-            tuple(dict.fromkeys((*self.agents, *other.agents))),
-        )
+        names = (*self.sets, *other.sets)
+        sets = {name: tuple(dict.fromkeys((*self.sets.get(name, ()), *other.sets.get(name, ())))) for name in names}
+        return Row(highest_of(self.highest, other.highest), sets)
 
     def update(self) -> dict[str, object]:
         found: dict[str, object] = {"$max": self.highest}
-        if self.stated:
-            found["$addToSet"] = {"qs": {"$each": self.queues}, "as": {"$each": self.agents}}
+        if self.sets:
+            found["$addToSet"] = {name: {"$each": values} for name, values in self.sets.items()}
         return found
+
+    def whole(self) -> Mapping[str, object] | None:
+        """What the upsert would insert; None for what only adds to a row that is there."""
+        return {**self.highest, **self.sets} if self.sets else None

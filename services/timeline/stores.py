@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection as Several
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,13 +20,13 @@ from services.common.mongo import (
     bulk,
     reaching,
 )
-from services.timeline.facets import Change, Row, document, operators
+from services.timeline.facets import Change, Row
 from services.timeline.lanes import Lanes, position
 from services.timeline.order import BOTTOM, NOWHERE, TOP
+from services.timeline.owned import Owned, upsert
 
 DEAD_DAYS = 30
 Update = tuple[Mapping[str, Any], Mapping[str, Any]]
-REMEMBERED = 100_000  # documents, some 15 MB
 # What a reader of an entry's document needs to know where it belongs.
 PLACE = {"b.i": 1, "b.kd": 1, "cv.id": 1, "k": 1}
 
@@ -84,21 +82,6 @@ class Journaled:
     data: Mapping[str, Any]
 
 
-class Whose:
-    """Which tenant a document belongs to, which never changes; remembered of those that were written last."""
-
-    def __init__(self) -> None:
-        self._tenants: dict[bytes | str, str] = {}
-
-    def has(self, tenant: str, name: bytes | str) -> bool:
-        return self._tenants.get(name) == tenant
-
-    def learn(self, tenant: str, names: Iterable[bytes | str]) -> None:
-        if len(self._tenants) > REMEMBERED:
-            self._tenants.clear()
-        self._tenants.update(dict.fromkeys(names, tenant))
-
-
 class Collections:
     """The collections of one generation. The journal is shared: its positions are the log's."""
 
@@ -124,7 +107,9 @@ class TimelineStore:
         self.collections = c = Collections(mongo, generation)
         self.lanes = Lanes(c.lanes, c.journal, c.marks, generation)
         self._days = journal_days
-        self._whose = Whose()
+        self._entries: Owned[bytes] = Owned(c.entries)
+        self._conversations: Owned[str] = Owned(c.conversations)
+        self._identities: Owned[str] = Owned(c.identities)
 
     async def start(self) -> None:
         """Indexes; and the first generation of a database is the live one."""
@@ -157,29 +142,10 @@ class TimelineStore:
     async def write(self, tenant: str, changes: Iterable[Change]) -> set[bytes]:
         """Entries that come into being are inserted, which is twice as fast; what exists already is upserted. Answers which
         were inserted: nothing but this change is known of them."""
-        every = list(changes)
-        done = await bulk(self.collections.entries, [self._written(tenant, change) for change in every])
-        known = [every[place] for place in done.duplicates]
-        await self._upsert(self.collections.entries, tenant, [(change.entry, operators(change)) for change in known])
-        self._whose.learn(tenant, (change.entry for change in every))
-        return {change.entry for change in every if change.new} - {change.entry for change in known}
-
-    def _written(self, tenant: str, change: Change) -> InsertOne[Document] | UpdateOne:
-        return InsertOne(document(tenant, change)) if change.new else self._updated(tenant, change.entry, operators(change))
-
-    async def _upsert(self, collection: Collection, tenant: str, updates: Sequence[tuple[bytes | str, Document]]) -> None:
-        await upsert(collection, [self._updated(tenant, name, update) for name, update in updates])
-        self._whose.learn(tenant, (name for name, _ in updates))
-
-    def _updated(self, tenant: str, name: bytes | str, update: Document) -> UpdateOne:
-        """`_id` alone is found without planning, in half the time. But an id that an event names may be wrong, so whoever
-        meets a document for the first time asks for its tenant too."""
-        if self._whose.has(tenant, name):
-            return UpdateOne({"_id": name}, {**update, "$setOnInsert": {"tn": tenant}}, upsert=True)
-        return UpdateOne({"_id": name, "tn": tenant}, update, upsert=True)
+        return await self._entries.write(tenant, {change.entry: change for change in changes})
 
     async def documents(self, tenant: str, entries: Iterable[bytes], fields: Mapping[str, int] | None = None) -> list[Document]:
-        return await _of(self.collections.entries, tenant, set(entries), fields)
+        return await self._entries.find(tenant, set(entries), fields)
 
     async def journal(self, items: Sequence[Journaled]) -> None:
         """One document per event, at its first position: an event that is there already was pushed from there."""
@@ -222,18 +188,8 @@ class TimelineStore:
 
     # -- identities -----------------------------------------------------------------------------------------------------
 
-    async def map_identities(self, tenant: str, records: Sequence[tuple[str, int, str | None, str | None, bool]]) -> None:
-        """(identifier, version, customer, previous, erased): the larger version wins, in whatever order they come."""
-        updates = []
-        for identifier, number, customer, previous, erased in records:
-            highest: dict[str, Any] = {"m": {"v": number, "c": customer}}
-            if erased:
-                highest["er"] = number
-            update: dict[str, Any] = {"$max": highest}
-            if belonged := [one for one in (customer, previous) if one]:
-                update["$addToSet"] = {"was": {"$each": belonged}}
-            updates.append(UpdateOne({"_id": identifier, "tn": tenant}, update, upsert=True))
-        await upsert(self.collections.identities, updates)
+    async def identities(self, tenant: str, rows: Mapping[str, Row]) -> None:
+        await self._identities.write(tenant, rows)
 
     async def erased(self, tenant: str, identifiers: Iterable[str]) -> dict[str, int]:
         """Which of these were erased, and up to which version of theirs."""
@@ -260,11 +216,11 @@ class TimelineStore:
     # -- conversations --------------------------------------------------------------------------------------------------
 
     async def conversations(self, tenant: str, rows: Mapping[str, Row]) -> None:
-        await self._upsert(self.collections.conversations, tenant, [(name, row.update()) for name, row in rows.items()])
+        await self._conversations.write(tenant, rows)
 
     async def listeners(self, tenant: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """By conversation: the subjects of the queues and agents that had to do with it."""
-        found = await _of(self.collections.conversations, tenant, set(names), {"qs": 1, "as": 1})
+        found = await self._conversations.find(tenant, set(names), {"qs": 1, "as": 1})
         return {one["_id"]: (*(f"q:{q}" for q in one.get("qs", ())), *(f"a:{a}" for a in one.get("as", ()))) for one in found}
 
     # -- the rest of the picture ------------------------------------------------------------------------------------------
@@ -284,33 +240,8 @@ class TimelineStore:
             return await self.collections.dead.count_documents({"dec": {"$exists": False}, "at": {"$gt": since}}, limit=100_000)
 
 
-async def _of(
-    collection: Collection, tenant: str, ids: Several[bytes | str], fields: Mapping[str, int] | None = None
-) -> list[Document]:
-    """The tenant's documents with these ids, in one answer however many they are."""
-    if not ids:
-        return []
-    async with reaching():
-        rows = collection.find({"_id": {"$in": list(ids)}, "tn": tenant}, fields).batch_size(len(ids) + 1)
-        found: list[Document] = await rows.to_list(None)
-    return found
-
-
 def receipt_id(tenant: str, channel: str, account: str, party: str) -> str:
     return f"{tenant}/{channel}/{account}/{party}"
 
 
-async def upsert(collection: Collection, updates: Sequence[UpdateOne]) -> None:
-    """Repeated for those that met another's insert of the same `_id`: a filter with more than `_id` is not retried by the
-    server."""
-    left = list(updates)
-    for _attempt in range(10):
-        done = await bulk(collection, left)
-        if not done.duplicates:
-            return
-        left = [left[place] for place in done.duplicates]
-        await asyncio.sleep(0)
-    raise RuntimeError(f"{len(left)} documents of {collection.name} belong to another tenant")
-
-
-__all__ = ["Collections", "Journaled", "TimelineStore", "document", "position", "receipt_id"]
+__all__ = ["Collections", "Journaled", "TimelineStore", "position", "receipt_id"]

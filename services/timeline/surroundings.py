@@ -17,7 +17,7 @@ from services.common.events import (
     short,
 )
 from services.timeline.cases import due_ms, in_public
-from services.timeline.facets import Row
+from services.timeline.facets import Row, Value
 from services.timeline.order import id_bytes, milliseconds, order_key, sequence
 from services.timeline.stores import TimelineStore, Update
 
@@ -30,10 +30,7 @@ async def write(store: TimelineStore, tenant: str, placed: Iterable[tuple[int, E
     found = [(at, event) for at, event in placed if type(event.data) in BESIDE]
     data = [event.data for _, event in found]
     mapped = [one for one in data if isinstance(one, IdentityMapped)]
-    if mapped:
-        await store.map_identities(
-            tenant, [(one.identifier, one.version, one.customer_id, one.previous, one.erased) for one in mapped]
-        )
+    await store.identities(tenant, by_name((one.identifier, belongs(one)) for one in mapped))
     for one in mapped:
         if one.erased:
             await store.erase(tenant, one.identifier, one.version)
@@ -42,19 +39,32 @@ async def write(store: TimelineStore, tenant: str, placed: Iterable[tuple[int, E
     await store.accounts([update for at, one in found if (update := account(at, one)) is not None])
 
 
-def rows(events: Iterable[Data], spoken: Iterable[tuple[str, bytes, bytes]]) -> dict[str, Row]:
-    """By conversation: what these events say of it, and what of (conversation, key, entry) was said last."""
-    single = [(one.conversation_id, state(one)) for one in events if isinstance(one, ConversationEvent)]
-    single += [(name, Row({"last": {"v": key, "e": entry}, "act": key})) for name, key, entry in spoken]
+def by_name(rows: Iterable[tuple[str, Row]]) -> dict[str, Row]:
+    """One row for each name."""
     found: dict[str, Row] = {}
-    for name, row in single:
+    for name, row in rows:
         known = found.get(name)
         found[name] = known.merged(row) if known else row
     return found
 
 
+def belongs(data: IdentityMapped) -> Row:
+    """The larger version wins. The customers that it ever belonged to are kept in a set."""
+    highest: dict[str, Value] = {"m": {"v": data.version, "c": data.customer_id}}
+    if data.erased:
+        highest["er"] = data.version
+    belonged = dict.fromkeys(one for one in (data.customer_id, data.previous) if one)
+    return Row(highest, {"was": tuple(belonged)} if belonged else {})
+
+
+def conversations(events: Iterable[Data], spoken: Iterable[tuple[str, bytes, bytes]]) -> dict[str, Row]:
+    """What these events say of conversations, and what of (conversation, key, entry) was said last."""
+    heads = [(one.conversation_id, state(one)) for one in events if isinstance(one, ConversationEvent)]
+    return by_name([*heads, *((name, Row({"last": {"v": key, "e": entry}, "act": key})) for name, key, entry in spoken)])
+
+
 def state(event: ConversationEvent) -> Row:
-    """The newest head is all there is to know."""
+    """The newest head is all there is to know. Queues and agents are kept in a set: whoever had it hears where it went."""
     head = event.head
     agent = head.assignee.agent if head.assignee else None
     newest: dict[str, object] = {
@@ -74,7 +84,7 @@ def state(event: ConversationEvent) -> Row:
         newest["due"] = due
     opened = order_key(milliseconds(head.opened_at), sequence(head.opened_at, 0), id_bytes(event.conversation_id))
     agents = dict.fromkeys((*([agent] if agent else ()), *head.participants))
-    return Row({"h": newest, "act": opened}, (head.queue,), tuple(agents))
+    return Row({"h": newest, "act": opened}, {"qs": (head.queue,), "as": tuple(agents)})
 
 
 def letter(tenant: str, data: DeadLettered | DeadDecided) -> Update:

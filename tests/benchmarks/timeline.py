@@ -14,7 +14,7 @@ from services.common.cloudevents import Record, decode
 from services.common.events import MessageDelivered, MessageRead
 from services.common.mongo import Mongo, UpdateOne, bulk
 from services.timeline.consumer import project
-from services.timeline.facets import folded, operators
+from services.timeline.facets import folded
 from tests.benchmarks.measuring import Figure, Parts, alternate
 from tests.histories import appended, fact, said
 from tests.timeline_parts import Log, projector, started
@@ -54,7 +54,7 @@ async def stage(parts: Parts, count: int, size: int) -> dict[str, Any]:
             changes = [change for record in batch for change in project(decode(record)).changes]
             await bulk(
                 entries,
-                [UpdateOne({"_id": c.entry, "tn": "acme"}, operators(c), upsert=True) for c in folded(changes).values()],
+                [UpdateOne({"_id": c.entry, "tn": "acme"}, c.update(), upsert=True) for c in folded(changes).values()],
             )
 
         return await timed(handle, lives(count, f"b{number}"))

@@ -44,7 +44,7 @@ from services.common.events import (
 from services.common.identifiers import Evidence, event_entry_id, piece_id
 from services.timeline.binding import bind
 from services.timeline.consumer import project
-from services.timeline.facets import Change, document, folded
+from services.timeline.facets import Change, folded, nested
 from services.timeline.order import NOWHERE, id_bytes, id_text
 from services.timeline.views import EntryView, entry_view
 from tests.histories import (
@@ -69,10 +69,15 @@ def documents(*data: Data) -> dict[str, dict[str, Any]]:
     """The documents after these events, what waits elsewhere passed on as the projector does."""
     changes = [change for one in data for change in project(event(one)).changes]
     for _round in range(2):
-        made = {name: document(TENANT, change) for name, change in folded(changes).items()}
+        made = _whole(changes)
         bound = bind(made.values())
         changes += [*bound.passed, *bound.wiped]
-    return {id_text(name): document(TENANT, change) for name, change in folded(changes).items()}
+    return {id_text(name): document for name, document in _whole(changes).items()}
+
+
+def _whole(changes: Sequence[Change]) -> dict[bytes, dict[str, Any]]:
+    folds = folded(changes)
+    return {name: {"_id": name, "tn": TENANT, **nested(change.facets)} for name, change in folds.items()}
 
 
 def shown(name: str, *data: Data) -> EntryView:
