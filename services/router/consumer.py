@@ -66,10 +66,10 @@ class CustomerEvents:
         found = await all_of(*(self._fact(event) for event in live if not isinstance(event.data, Said)))
         found += await all_of(*(self._old(event) for event in events if event.origin != "live"))
         await self._publisher.emit(CONVERSATION_EVENTS, news + [one for one in found if one])
-        now = datetime.now(UTC)
+        now, age = datetime.now(UTC), metrics.EVENT_AGE.labels("router")
         for event in live:
             if isinstance(event.data, Said):
-                metrics.EVENT_AGE.labels("router").observe(max(0.0, (now - event.data.received_at).total_seconds()))
+                age.observe(max(0.0, (now - event.data.received_at).total_seconds()))
 
     async def _note(self, events: Sequence[Event[Data]]) -> None:
         """Who people are, for the check of public texts and for writing first; also from before they wrote."""
