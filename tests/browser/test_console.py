@@ -295,6 +295,19 @@ async def test_a_note_stays_in_the_house_and_a_case_is_taken_resolved_and_reopen
     assert [one for one in shop.simulator.sends.taken if f"antigua {user}" in str(one)] == []
 
 
+async def test_the_composer_closes_and_opens_with_the_case_whoever_does_it(shop: Shop, page: Open) -> None:
+    """Also when the page that came after one's own press was read before the timeline had it."""
+    conversation, user, _ = await talk(shop, "Otra cosa")
+    one, other = await page(f"/c/{conversation}?view=open"), await page(f"/c/{conversation}?view=open")
+    await one.locator("#draft").fill(f"a medias {user}")
+    await other.get_by_role("button", name="Resolver").click()
+    await expect(other.get_by_role("button", name="Reabrir")).to_be_visible()
+    await expect(composer(one)).to_contain_text("Caso cerrado; reábrelo")
+    await other.get_by_role("button", name="Reabrir").click()
+    await expect(composer(one).get_by_role("button", name="Enviar por Telegram")).to_be_visible()
+    await expect(one.locator("#draft")).to_have_value(f"a medias {user}")
+
+
 async def test_a_case_is_resolved_after_messages_that_changed_nothing_else(shop: Shop, page: Open) -> None:
     """A message raises the version without a state event, so the head's version is behind; what was seen is named instead."""
     conversation, user, name = await talk(shop, "Tengo una duda")

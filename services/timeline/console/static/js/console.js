@@ -72,6 +72,7 @@ const refreshThread = paced(async () => {
   if (now !== id) return goOn(id, now);
   seen();
   await swap(`/c/${id}/bar${query}`, "#bar");
+  if ($("#composer")?.dataset.state !== $("#bar").dataset.state) return location.reload();   // the composer opens or closes with the case; drafts are kept
   if (!held($("#panel"))) await swap(`/c/${id}/panel${query}`, "#panel");
   await swap(`/c/${id}/queue${query}`, "#queue");
 }, 120);
