@@ -39,7 +39,7 @@ def batches(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
 
 async def stage(parts: Parts, count: int, size: int) -> dict[str, Any]:
     settings = parts.settings("timeline")
-    mongo = Mongo(settings)
+    mongo = Mongo(settings, retried=False)  # as the service
     await mongo.start()
 
     async def ours(number: int) -> Figure:
